@@ -132,6 +132,23 @@ def test_the_splits_of_an_earlier_run_can_be_checked(photos: Path) -> None:
     assert "--data.splits split.csv" in checked.remedy
 
 
+def test_what_has_no_splits_or_labels_is_named(photos: Path) -> None:
+    for name in ("cv", "empty"):
+        Path(name).mkdir()
+    Path("cv", "folds.csv").write_text("path,label,repeat_1\n")
+    for source, got in (
+        ("cv", "a cross-validation, which has folds"),
+        ("empty", "a folder without split.csv"),
+        ("gone", "neither a run nor a file"),
+    ):
+        with pytest.raises(DataError) as caught:
+            load_dataset(DataConfig(source=str(photos), splits=source))
+        assert (caught.value.where, caught.value.got) == (f"splits {source}", got)
+    with pytest.raises(DataError) as caught:
+        load_dataset(DataConfig(source=str(photos), labels="gone.csv"))
+    assert caught.value.remedy == "leave out --data.labels, or give the path of such a table"
+
+
 def test_splits_of_an_earlier_run_are_kept_and_new_samples_trained_on(photos: Path) -> None:
     before = load_dataset(DataConfig(source=str(photos), split_seed=3))
     rows = {row.path: row.split for row in before.rows}

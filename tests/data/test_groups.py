@@ -91,8 +91,9 @@ def test_groups_of_arrays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("groups", [np.arange(59), np.ones((60, 2), int), np.linspace(0, 1, 60)])
 def test_groups_that_are_none_are_refused(groups: np.ndarray) -> None:
     np.savez("g.npz", x=np.random.default_rng(0).normal(size=(60, 4)), y=np.arange(60) % 2, groups=groups)
-    with pytest.raises(DataError, match="groups"):
+    with pytest.raises(DataError, match="groups") as caught:
         load_dataset(DataConfig(source="g.npz"))
+    assert ("astype(str)" if groups.shape == (60,) else "one entry per sample") in caught.value.remedy
 
 
 def test_groups_of_a_split_that_is_not_there_are_named_as_ignored() -> None:

@@ -1,5 +1,8 @@
 """What is read in one way and may be meant in another is said, with the option that reads it so."""
 
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -133,6 +136,37 @@ def test_other_columns_are_asked_back_with_the_option_that_names_them(tmp_path, 
         list_source(config)
     assert "--data.names" in caught.value.remedy
     assert list_source(DataConfig(source=config.source, **_names(caught.value.remedy))).classes == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "without", "targets"),
+    [
+        ("age,city,income,label", "{},ulm,{}.5,{}", ", without city", ("a", "b")),
+        ("a;b;c", "{};{};{}", "", ("a", "b")),
+        ("Weight,Height,price", "{},{},{}.25", "", ("y",)),
+    ],
+)
+def test_a_table_of_features_is_saved_as_arrays_by_the_command_that_is_told(tmp_path, header, row, without, targets):
+    numbers = "price" in header
+    config = table(
+        tmp_path / "t.csv", header, *(row.format(k, k * k, k if numbers else "ab"[k % 2]) for k in range(12))
+    )
+    with pytest.raises(DataError) as caught:
+        list_source(config)
+    assert "a table of features" in caught.value.got
+    said, _, command = caught.value.remedy.partition(": ")
+    assert said == f"save its numbers as arrays{without}"
+    code, _, train = command.removeprefix("python ").partition(" && ")
+    subprocess.run([sys.executable, *shlex.split(code)], check=True)
+    found = list_source(DataConfig(source=shlex.split(train)[-1]))
+    assert (found.classes or found.target_names) == targets
+    assert found.inputs.tolist()[3] == [3.0, 9.5 if without else 9.0]
+
+
+def test_a_column_that_occurs_twice_is_named(tmp_path):
+    config = table(tmp_path / "t.csv", "path,label,Label", *(f"im/p{k}.png,a,b" for k in range(12)))
+    with pytest.raises(DataError, match="the column label twice in the header"):
+        list_source(config)
 
 
 def test_a_table_without_a_header_is_told_to_begin_with_one(tmp_path):

@@ -21,8 +21,9 @@ def files(tmp_path) -> Path:
 
 
 PATHS = {
-    "../secret.png": "move the manifest into a folder above",
-    "sub/../../secret.png": "move the manifest into a folder above",
+    "../secret.png": "put the manifest into a folder above",
+    "../set/link.png": "write 'link.png'",
+    "sub/../../secret.png": "put the manifest into a folder above",
     "/etc/passwd": "a folder above all of its files",
     "C:\\secret.png": "the absolute path",
     "\\\\server\\share\\x.png": "the absolute path",

@@ -94,6 +94,11 @@ def with_splits(listing: Listing, source: str) -> Listing:
     new samples have none, so that they join their copies and groups, or else train. Raises DataError for a file that is
     not a split.csv, or has none of these samples."""
     file = Path(source) / SPLIT_FILE if Path(source).is_dir() else Path(source)
+    if not file.exists():
+        got = f"a folder without {SPLIT_FILE}" if Path(source).is_dir() else "neither a run nor a file"
+        got = "a cross-validation, which has folds" if (Path(source) / "folds.csv").exists() else got
+        expected, remedy = f"the run of one training, or its {SPLIT_FILE}", "leave out --data.splits, or give another"
+        raise DataError(f"splits {source}", got, expected, remedy)
     splits = dict(_rows(file, "split"))
     given = tuple(
         SPLIT_NAMES.get(splits.get(path, "").lower(), own)
@@ -118,7 +123,9 @@ def _rows(
         text = read_file(file).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = str(error) if isinstance(error, OSError) else "bytes that are not UTF-8"
-        raise DataError(where, reason, f"a table path,{column}", f"look at it: head {pasted(file)}") from None
+        head = f"look at it: head {pasted(file)}"
+        remedy = head if file.is_file() else f"leave out --data.{column}s, or give the path of such a table"
+        raise DataError(where, reason, f"a table path,{column}", remedy) from None
     rows = table_rows(file, StringIO(text, newline=""))
     names = [name.strip() for name in next(rows, (1, [""]))[1]]
     if not {"path", column} <= set(names):

@@ -7,6 +7,7 @@ semicolons or tabs. A column `labels` in place of `label` has any number of labe
 from __future__ import annotations
 
 import csv
+import json
 import ntpath
 import os
 import posixpath
@@ -282,7 +283,7 @@ def _parse(
         with path.open(encoding="utf-8-sig", newline="") as file:
             for line, fields in table_rows(path, file):
                 if columns is None:
-                    named = columns = _header(path, line, fields, called, annotation)
+                    named = columns = _header(path, line, fields, called)
                     sets = "labels" in columns and ("label" not in columns or annotation == LabelSets.name)
                     sets = sets and annotation != TargetColumns.name
                     columns = _with_sets(columns) if sets else columns
@@ -362,9 +363,7 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _header(
-    path: Path, line: int, fields: list[str], called: Mapping[str, str], annotation: str | None
-) -> dict[str, int]:
+def _header(path: Path, line: int, fields: list[str], called: Mapping[str, str]) -> dict[str, int]:
     """The place of each column, by the name under which it is read, else by its own in lower case. Raises DataError,
     and ConfigError for a name in `called` that the file lacks."""
     names = [field.strip().lower() for field in fields]
@@ -374,8 +373,9 @@ def _header(
     names = [read_as.get(name, name if name not in called else f"{name} (not read)") for name in names]
     columns = {name: position for position, name in enumerate(names)}
     if len(columns) != len(names):
-        got = f"the header {','.join(fields)[:200]!r}"
-        raise at_line(path, line, got, _expected(annotation), _begin(annotation))
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        got = f"the column {twice or 'without a name'} twice in the header {','.join(fields)[:200]!r}"
+        raise at_line(path, line, got, "a name for each column, and each name once", "rename one of them, or remove it")
     return columns
 
 
@@ -401,6 +401,8 @@ def _other_columns(
         return DataError(where, got, expected, Remedy(words, settings={"task.name": "caption"}))
     if "caption" in names and found not in (None, "path"):
         return DataError(where, got, "a column path besides caption", names_remedy({"path": found}))
+    if found is None and (remedy := _as_arrays(path, names, fields)):
+        return DataError(where, f"{got}: a table of features, none of them a path", expected, remedy)
     if found is None or label is None or annotation in ("box", "point"):
         return DataError(where, got, expected, _begin(annotation))
     if point_columns(names):
@@ -408,6 +410,30 @@ def _other_columns(
     own = annotation if annotation in ("labels", "caption") else "label"
     guess = {name: given for name, given in (("path", found), (own, label)) if given not in (name, "labels")}
     return DataError(where, got, expected, names_remedy(guess, "if these are the columns: "))
+
+
+def _as_arrays(path: Path, names: list[str], fields: list[str]) -> str:
+    """The remedy for a table of features: the command that saves its numbers as an .npz. Empty where a row names files,
+    or has no number besides the label, which is in the column of a usual name or the last."""
+    target = next((names.index(name) for name in LABEL_NAMES if name in names), len(names) - 1)
+    features = [place for place, field in enumerate(fields) if as_number(field) is not None and place != target]
+    if not features or any(map(is_sample, fields)) or target >= len(fields):
+        return ""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        first = file.readline(1 << 16)
+    separator = max(",;\t", key=first.count)
+    delimiter = "" if separator == "," else f", delimiter={json.dumps(separator)}"
+    label = f"float(row[{target}])" if as_number(fields[target]) and "." in fields[target] else f"row[{target}]"
+    arrays = path.with_suffix(".npz")
+    code = (
+        f'import csv, numpy; rows = csv.reader(open({json.dumps(str(path))}, encoding="utf-8-sig"){delimiter});'
+        f" rows = [row for row in rows if row][1:];"
+        f" numpy.savez({json.dumps(str(arrays))}, x=[[float(row[k]) for k in {features}] for row in rows],"
+        f" y=[{label} for row in rows])"
+    )
+    left = [name for place, name in enumerate(names) if place not in features and place != target]
+    without = f", without {listed(left, 3)}" if left else ""
+    return f"save its numbers as arrays{without}: python -c {pasted(code)} && striate train {pasted(arrays)}"
 
 
 def _is_folder(path: Path) -> bool:
@@ -489,7 +515,7 @@ def check_path(path: Path, root: Path, row: TableRow, *, folders: bool = False) 
     if PurePosixPath(row.path).is_absolute() or ntpath.splitdrive(row.path)[0]:
         raise at_line(path, row.line, f"the absolute path {row.path!r}", inside, _made_relative(root, row.path))
     if posixpath.normpath(row.path).split("/")[0] == "..":
-        remedy = "move the manifest into a folder above all of its files"
+        remedy = _made_relative(root, posixpath.normpath(root / row.path))
         raise at_line(path, row.line, f"the path {row.path!r}", inside, remedy)
     try:
         real = Path(os.path.realpath(root / row.path))

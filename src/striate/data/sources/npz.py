@@ -267,7 +267,9 @@ def _groups(
                 f"data {path}, {name}",
                 f"an array of shape {values.shape} and type {values.dtype}",
                 f"({count},) whole numbers or text, one for each sample",
-                f"save {name} with one entry per sample, or leave it out",
+                f"save {name} with one entry per sample, or leave it out"
+                if values.shape != (count,)
+                else f"save {name}.astype(str) in its place",
             )
         else:
             found += [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
