@@ -70,6 +70,22 @@ def test_a_damaged_text_is_mended_to_what_was_meant(text, remedy):
         assert words(mended) == re.findall(r"\b[a-z]+\b(?!=)", text)
 
 
+@pytest.mark.parametrize(
+    ("text", "dense", "remedy"),
+    [
+        ("conv(8,3,pad=same) relu", True, "conv(8,3,pad=same) relu conv(10,1)"),
+        ("conv(8,3,pad=same)", True, "conv(10,3,pad=same)"),
+        ("conv(8,3) relu gap", False, "conv(8,3) relu gap fc(10)"),
+        ("fc(8) relu", False, "fc(8) relu fc(10)"),
+        ("fc(8) relu fc(5)", False, "fc(8) relu fc(10)"),
+    ],
+)
+def test_a_layer_with_an_activation_is_a_hidden_one(text, dense, remedy):
+    with pytest.raises(LayerStringError) as caught:
+        plan_outputs(text, MAP, 10, dense, ())
+    assert caught.value.remedy == f'write "{remedy}"'
+
+
 def test_where_no_text_helps_words_do():
     # No repetition can be shortened here, and which of the layers is one too many nobody knows.
     text = "relu " * 1001

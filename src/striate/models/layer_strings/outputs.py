@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.fault import ROUNDS, Edit, Fault, apply, to_error
@@ -10,6 +11,8 @@ from striate.models.layer_strings.layer_string import read_layers, refuse_long
 from striate.models.layer_strings.shapes import MAX_COUNTED, MAX_PARAMETERS, Block, Plan, Shape, Step, read_plan
 from striate.models.layer_strings.spec import Item, Layer
 from striate.wording import several, show_shape
+
+_ACTIVATIONS = frozenset(("relu", "leaky", "prelu", "elu", "sigmoid", "tanh", "swish"))
 
 
 def plan_outputs(
@@ -90,7 +93,9 @@ def _check(text: str, plan: Plan, outputs: int, dense: bool, names: tuple[str, .
         else f"an output of {show_shape(plan.out_shape)}"
     )
     position = last.layer.position if last else max(0, len(text.rstrip()) - 1)
-    raise Fault(position, got, show_expected(outputs, plan.in_shape, dense, names), *edits, *appended)
+    # Behind an activation, a layer is a hidden one: its outputs would be scores that cannot be negative, or limited.
+    fixes = [*appended, *edits] if last and _is_activated(last, plan.steps) else [*edits, *appended]
+    raise Fault(position, got, show_expected(outputs, plan.in_shape, dense, names), *fixes)
 
 
 def _last_weighted(steps: tuple[Step | Block, ...]) -> Step | None:
@@ -102,6 +107,17 @@ def _last_weighted(steps: tuple[Step | Block, ...]) -> Step | None:
         elif step.layer.word in ("fc", "conv", "local"):
             return step
     return None
+
+
+def _is_activated(weighted: Step, steps: tuple[Step | Block, ...]) -> bool:
+    """Whether an activation follows this step."""
+    words = [step.layer.word for step in _leaves(steps) if step.layer.position > weighted.layer.position]
+    return not _ACTIVATIONS.isdisjoint(words)
+
+
+def _leaves(steps: tuple[Step | Block, ...]) -> Iterator[Step]:
+    for step in steps:
+        yield from _leaves(step.steps) if isinstance(step, Block) else (step,)
 
 
 def _resized(step: Step, out_shape: Shape, outputs: int) -> Edit:
