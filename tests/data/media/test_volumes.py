@@ -22,7 +22,7 @@ import striate
 from striate.data.audit.check import check_evidence
 from striate.data.audit.evidence import gather_evidence
 from striate.data.augment.augment import augment_batch
-from striate.data.augment.volume import VolumeWarp
+from striate.data.augment.volume import VolumeWarp, describe_volume_augmentation
 from striate.data.config import AugmentConfig, DataConfig
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Preparation, Unreadable, WrongSizeError
@@ -241,6 +241,10 @@ def test_masks_move_with_their_volumes_and_two_mirrors_are_none() -> None:
     assert (warp.apply(labels, nearest=True, fill=255)[~inside] == 255).all()
     again, _ = augment_batch(x[2:3], config, 3, 1, ids[2:3])
     assert torch.equal(again[0], moved[2]), "a sample's part does not depend on its batch"
+
+
+def test_patches_are_described_as_no_larger_than_the_grid() -> None:
+    assert "patches of at most 40 voxels per side" in describe_volume_augmentation(AugmentConfig(window=40))
 
 
 def test_rare_classes_are_in_a_share_of_the_patches() -> None:

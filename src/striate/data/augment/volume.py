@@ -191,7 +191,7 @@ def describe_volume_augmentation(config: AugmentConfig) -> tuple[str, ...]:
     flips = {"flip": "left and right", "vertical_flip": "up and down", "depth_flip": "front and back of the stack"}
     mirrored = [words for field, words in flips.items() if getattr(config, field)]
     words = {
-        "window": f"patches of {config.window} voxels per side"
+        "window": f"patches of at most {config.window} voxels per side"
         + (f", {config.foreground:.0%} of them around a foreground class" if config.foreground else ""),
         "rotate": f"rotations up to {config.rotate or 0:g}° about each axis",
         "scale": f"sizes ± {config.scale or 0:.0%}",
