@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from striate.cli import main
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.errors import ConfigError, DataError
@@ -51,6 +52,14 @@ def test_an_empty_group_is_none_and_leaves_its_samples_alone(manifest) -> None:
     data = load_dataset(DataConfig(source=str(manifest(group=lambda i: "" if i < 30 else "p"))))
     assert len(homes(data)["patient 11"]) == 1
     assert max(len(splits) for splits in homes(data).values()) > 1
+
+
+def test_an_epoch_of_samples_in_groups_has_no_interval_by_samples(manifest, capsys) -> None:
+    words = ["--model", "fc(2)", "--epochs", "1", "--plan", "plain"]
+    for group, has_interval in ((lambda i: f"patient {i // 5}", False), (lambda _: "", True)):
+        assert main(["train", str(manifest(group=group)), *words, "--out", f"run-{has_interval}"]) == 0
+        line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch 1/1"))
+        assert ("n = " in line) == has_interval
 
 
 def test_an_equal_picture_ties_two_groups_together(manifest) -> None:

@@ -96,6 +96,15 @@ def test_the_accuracy_of_few_samples_has_its_interval() -> None:
     assert "n =" not in describe_row(row, METRICS, 2000)
 
 
+def test_a_metric_has_the_name_and_unit_of_its_task() -> None:
+    def described(**val: float) -> str:
+        return describe_row(EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0} | val, 2.0, 100, None))
+
+    assert "val mAP 93.6 %  " in described(map=0.936)
+    assert "val RMSE 2.5  " in described(rmse=2.5)
+    assert "val loss 1  " in described()
+
+
 @pytest.mark.parametrize(("wait", "said"), [(None, ""), (0.0, ""), (0.05, ""), (0.31, "31% waiting for data")])
 def test_waiting_is_told_where_it_matters(wait: float | None, said: str) -> None:
     row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 2.0, 100, wait)

@@ -23,6 +23,7 @@ from striate.api.playing import resume_on_rewards, train_on_rewards
 from striate.data.environments.open_environment import is_environment
 from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, ModelError, RunError, UsageError, reason_of
+from striate.evaluation.evaluate import groups_of
 from striate.models.build import Model, module_of_run, named_model
 from striate.models.trained_modules import note_trained
 from striate.models.trusted_code import name_of, take_as
@@ -407,7 +408,9 @@ def _train_to_end(
     with _resumable(run, prepared.config), execution_settings(prepared.config):
         watch = time_watch(run, prepared.state, steps, announce)
         together = coordinator.process_group(prepared.state, prepared.config, run.path)
-        validated = watched_count(len(prepared.splits["val"]), prepared.config)
+        # Samples in groups tell less than as many others: an interval by samples would be too narrow.
+        grouped = any(groups_of(prepared.data, "val"))
+        validated = 0 if grouped else watched_count(len(prepared.splits["val"]), prepared.config)
         with (
             progress_reader(console, prepared.task.metrics, quiet, watch, validated) as progress,
             together as processes,

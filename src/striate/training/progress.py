@@ -28,7 +28,7 @@ Described = Callable[[EpochRow], str]
 
 def describe_row(row: EpochRow, metrics: Sequence[Metric], validated: int = 0) -> str:
     """`loss 0.123 val accuracy 97.1 % 12,300 samples/s`, within 60 columns. Longer where steps wait for data, and where
-    few samples were `validated` (0: unknown), whose 95 % interval is added. `metrics`: those of the task."""
+    few samples were `validated` (0: not told), whose 95 % interval is added. `metrics`: those of the task."""
     key = next((k for k in row.val if k != "loss"), "loss")
     metric, value = metric_of(metrics, key), row.val[key]
     shown = f"{100 * value:.1f} %" if metric.is_share else metric.text(value)
