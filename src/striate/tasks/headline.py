@@ -121,13 +121,14 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
     def text(share: float) -> str:
         return f"{scale * share:.2f}" if scale == 100 else number(scale * share)
 
-    value = difference.value or 0.0
+    value, interval = difference.value or 0.0, difference.interval
     size = f"{text(abs(value))}{unit} on {'training' if value > 0 else 'validation'}"
     if text(abs(value)) == text(0.0):
         size = "no difference"
-    if difference.interval is None:
+    if interval is None:
         return f"{size}; too few samples for an interval."
-    low, high = difference.interval.low, difference.interval.high
+    # The interval is that of the size: in the direction that the sentence names.
+    low, high = (interval.low, interval.high) if value >= 0 else (-interval.high, -interval.low)
     ends = " to ".join(text(end).replace("-", "−") for end in (low, high))
     chance = ", within noise" if low <= 0 <= high else ""
     return f"{size}{chance} (95 % interval {ends})."

@@ -175,7 +175,7 @@ def test_the_gap_of_hits():
     truth, said = truth.copy(), np.eye(2, dtype=np.float32)[np.where(np.arange(400) < 378, truth, 1 - truth)]
     alike = task_of(parts[0]).gap(evaluated(truth, said, split="train"), parts[0]).sentence
     assert "94.50 %, validation 95.00 %: 0.50 points better on validation, within noise" in alike
-    assert "(95 % interval −3." in alike
+    assert "(95 % interval −2.68 to 3.70)" in alike  # around the 0.50 points that the sentence names
     lines = gap_lines({"sentence": alike})
     assert max(map(len, lines)) <= 80
     assert lines[-1].endswith(").")
