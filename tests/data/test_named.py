@@ -13,7 +13,10 @@ from striate.data.read import load_dataset
 from striate.data.sources import named
 from striate.data.sources.download import download
 from striate.data.sources.named import RemoteFile, catalogue, download_folder, find, info, place
+from striate.data.sources.objects import given_data
 from striate.errors import DataError
+from striate.training.config import Config
+from striate.training.request import merge_request
 
 
 @pytest.fixture(autouse=True)
@@ -244,7 +247,13 @@ def test_a_set_of_ones_own_is_found_by_its_name(tmp_path, monkeypatch):
     data = load_dataset(DataConfig(source="mine.npz"))
     assert (data.name, data.source) == ("mine.npz", "mine.npz")
     np.savez(tmp_path / "mine.npz", x=arrays["x"][:15], y=arrays["y"][:15])
-    assert sum(map(len, load_dataset(DataConfig(source="mine.npz")).splits.values())) == 15, "a path goes first"
+    typed = merge_request(Config(), data="mine.npz", fields={}).data
+    assert typed.source == "./mine.npz"
+    assert sum(map(len, load_dataset(typed).splits.values())) == 15, "a path goes first where it is typed"
+    with given_data("mine.npz") as source:
+        assert source == "./mine.npz"
+    again = load_dataset(DataConfig(source=data.source))
+    assert sum(map(len, again.splits.values())) == 30, "the name that a run recorded is the set"
     with pytest.raises(DataError):
         load_dataset(DataConfig(source="sets/../none.npz"))
 
@@ -261,4 +270,5 @@ def test_an_archive_of_ones_own_is_found_by_its_bare_name(photos, tmp_path, monk
     assert sum(map(len, data.splits.values())) == 36
     (tmp_path / "mine").mkdir()  # what lies here is meant
     with pytest.raises(DataError):
-        load_dataset(DataConfig(source="mine"))
+        load_dataset(merge_request(Config(), data="mine", fields={}).data)
+    assert load_dataset(DataConfig(source="mine")).fingerprint == data.fingerprint

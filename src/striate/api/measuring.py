@@ -272,7 +272,7 @@ def data_baselines(
 
 def _same_source(data: str, source: str) -> bool:
     """Whether `data`, as a user types it, is the `source` of a run."""
-    return data == source or os.path.realpath(data) == os.path.realpath(source)
+    return data == source or (Path(source).is_absolute() and os.path.realpath(data) == os.path.realpath(source))
 
 
 def _same_names(source: str, names: str | None) -> str | None:

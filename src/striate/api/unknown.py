@@ -17,6 +17,7 @@ from striate.data.dataset import Dataset
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, read_inputs
 from striate.data.read import load_for_evaluation
+from striate.data.sources.named import typed_source
 from striate.errors import DataError
 from striate.evaluation.drift import MOST, Drift, measure_drift, picture_quantities
 from striate.evaluation.similarity.vectors import compute_vectors
@@ -85,7 +86,7 @@ def _read(trained: Trained, source: str | Path, announce: Announce | None) -> tu
     if files:
         readable = [one for one in read_inputs(_evenly_spaced(files), trained.preparation) if one.input is not None]
         return tuple(one.path for one in readable), _stacked([one.input for one in readable if one.input is not None])
-    config = DataConfig(source=str(source))
+    config = DataConfig(source=typed_source(str(source)))
     data = load_for_evaluation(config, trained.preparation, trained.classes, "identity", announce=announce)
     ((name, split),) = data.splits.items()
     chosen = np.arange(min(len(split), MOST)) * len(split) // min(len(split), MOST)

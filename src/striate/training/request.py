@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.data.environments.open_environment import is_environment
+from striate.data.sources.named import typed_source
 from striate.errors import ConfigError, RunError, UsageError, pasted
 from striate.models.from_file import resolve_name
 from striate.models.trusted_code import name_of, trust_named
@@ -108,7 +109,7 @@ def merge_request(
             request[name] = resolve_name(request[name])
     if request.get("data.size") is not None:
         request["data.size"] = _pair(request["data.size"])
-    short = {"data.source": data, "data.size": None if size is None else _pair(size)}
+    short = {"data.source": data and typed_source(data), "data.size": None if size is None else _pair(size)}
     short |= {"budget.epochs": epochs, "budget.minutes": minutes}
     for name, value in short.items():
         if value is not None:

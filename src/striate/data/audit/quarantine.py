@@ -11,8 +11,7 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.data_check import DataCheck
 from striate.data.audit.sample_finding import SampleFinding, some
 from striate.data.listing import Listing
-from striate.data.sources.list_source import find_in_data_folder
-from striate.data.sources.named import info
+from striate.data.sources.named import find_in_data_folder, info
 from striate.errors import DataError, UsageError, pasted
 from striate.wording import several
 

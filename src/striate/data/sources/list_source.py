@@ -19,7 +19,7 @@ from striate.data.config import DataConfig
 from striate.data.environments.open_environment import is_environment
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.media.every_medium import is_sample, medium_of
-from striate.data.sources.archive import SUFFIXES, archive_tree, is_archive, unread_archive
+from striate.data.sources.archive import archive_tree, is_archive, unread_archive
 from striate.data.sources.boxes.every_layout import list_boxes
 from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
 from striate.data.sources.boxes.table import box_table, holds_box_rows, list_box_table
@@ -34,7 +34,7 @@ from striate.data.sources.idx import is_idx, list_idx, list_idx_file
 from striate.data.sources.loose_pictures import holds_loose_pictures, list_loose_pictures
 from striate.data.sources.manifest import list_manifest
 from striate.data.sources.mask_folders import holds_masks, list_masks
-from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, info
+from striate.data.sources.named import DatasetInfo, catalogue, download_folder, find, find_in_data_folder, info
 from striate.data.sources.network_sources import refuse_network_source
 from striate.data.sources.npz import list_npz, list_npz_folder, npz_of_folder
 from striate.data.sources.objects import is_given_data, list_given
@@ -182,16 +182,6 @@ def _retarget(listing: Listing, annotation: str | None) -> Listing:
     if annotation in (None, listing.annotation):
         return listing
     return annotation_kind(annotation).retarget(listing, annotation_kind(listing.annotation))
-
-
-def find_in_data_folder(name: str) -> Path | None:
-    """The file or folder with this bare name in $STRIATE_DATA, or the archive (`flowers.tar.gz`); None where there is
-    none, or where the name is also a path from the current folder."""
-    chosen = os.environ.get("STRIATE_DATA")
-    if not chosen or Path(name).name != name or os.path.lexists(name):
-        return None
-    places = (Path(chosen) / f"{name}{suffix}" for suffix in ("", *SUFFIXES))
-    return next((path for path in places if path.exists()), None)
 
 
 def takes_layout(source: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from striate.data.media.medium import Kind
+from striate.data.sources.archive import SUFFIXES
 from striate.errors import DataError
 
 # Where Debian's package dataset-fashion-mnist installs.
@@ -284,6 +285,24 @@ def catalogue() -> tuple[DatasetInfo, ...]:
 def info(name: str) -> DatasetInfo | None:
     """The named set, or None."""
     return next((entry for entry in _CATALOGUE if entry.name == name), None)
+
+
+def find_in_data_folder(name: str) -> Path | None:
+    """The file or folder with this bare name in $STRIATE_DATA, or the archive (`flowers.tar.gz`); None where there is
+    none."""
+    chosen = os.environ.get("STRIATE_DATA")
+    if not chosen or Path(name).name != name or name == os.pardir:
+        return None
+    places = (Path(chosen) / f"{name}{suffix}" for suffix in ("", *SUFFIXES))
+    return next((path for path in places if path.exists()), None)
+
+
+def typed_source(text: str) -> str:
+    """A source as a user types it: `./flowers` for a `flowers` that is in the current folder and under $STRIATE_DATA.
+
+    In the configuration of a run, `flowers` is the set under $STRIATE_DATA, whatever the current folder contains."""
+    hidden = info(text) is None and os.path.lexists(text) and find_in_data_folder(text) is not None
+    return f".{os.sep}{text}" if hidden else text
 
 
 def find(name: str) -> Path | None:

@@ -16,6 +16,7 @@ from striate.data.config import Layout
 from striate.data.listing import SPLIT_NAMES, Listing
 from striate.data.progress import announce_tenths
 from striate.data.sources.arrays import list_arrays
+from striate.data.sources.named import typed_source
 from striate.errors import DataError
 from striate.wording import listed, several, type_of
 
@@ -72,7 +73,7 @@ def given_data(data: Data, announce: Callable[[str], None] | None = None) -> Ite
     """The source that stands for `data` in a configuration while the body runs; None where there are none. Arrays are
     released after it. Raises DataError for anything else."""
     if data is None or isinstance(data, str | Path):
-        yield None if data is None else str(data)
+        yield None if data is None else typed_source(str(data))
         return
     objects = _read(data, announce)
     source = f"{_GIVEN}{objects.name} {_digest(objects.blocks)}"
