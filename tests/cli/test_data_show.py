@@ -13,12 +13,15 @@ from striate.cli import main
 
 
 def test_a_picture_of_each_class(photos: Callable[..., Path], capsys) -> None:
-    assert main(["data", "show", str(photos()), "--count", "3"]) == 0
+    folder = str(photos())
+    assert main(["data", "show", folder, "--count", "3"]) == 0
     out, err = capsys.readouterr()
     assert out.splitlines() == ["Inputs of 16×16 pixels, color.", "data-show.png"]
     assert "Splits" in err
     with Image.open("data-show.png") as picture:
         assert min(picture.size) > 300
+    assert main(["data", "show", folder, "--count", "1", "--augment"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "data-show-augment.png"
 
 
 @pytest.mark.slow

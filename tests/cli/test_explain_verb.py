@@ -70,6 +70,16 @@ def test_json_has_a_line_for_each_image_also_for_one_that_cannot_be_read(explain
     assert second["subject"] == "003.png"
 
 
+@pytest.mark.parametrize("part", [("--box", "3"), ("--pixel", "3,4"), ("--point", "nose")])
+def test_the_page_of_a_part_has_a_name_of_its_own(explain, same_photos: Path, part: tuple[str, str]) -> None:
+    page = f"003{part[0][1:]}-{part[1].replace(',', '-')}-explained.html"
+    Path("003-explained.html").touch()
+    Path(page).touch()
+    code, _, err = explain(same_photos / "red" / "003.png", *part)
+    assert code == 2
+    assert err.startswith(f"error: {page}\n")
+
+
 @pytest.mark.slow
 def test_several_images_and_folders_have_a_page_each(explain, same_photos: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"

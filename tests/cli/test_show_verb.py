@@ -39,17 +39,23 @@ def test_each_picture_is_written_with_its_numbers(what: str, digits: Path, capsy
 def test_a_network_without_a_run_says_that_its_weights_are_random(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", SMALL, "maps", "mnist5k#3", "--input", "1x16x16", "--layer", "relu1"]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines() == ["feature maps of relu1 for mnist5k#3", "maps.png"]
+    assert out.splitlines() == ["feature maps of relu1 for mnist5k#3", "maps-relu1.png"]
     assert "random weights" in err
-    first = Path("maps.png").read_bytes()
+    first = Path("maps-relu1.png").read_bytes()
     assert main(["show", SMALL, "maps", "mnist5k#3", "--input", "1x16x16", "--layer", "relu1", "--force"]) == 0
-    assert Path("maps.png").read_bytes() == first
+    assert Path("maps-relu1.png").read_bytes() == first
 
 
-def test_pictures_of_two_kinds_have_two_names(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for what in ("filters", "maps"):
-        assert main(["show", str(digits), what]) == 0
-        assert capsys.readouterr().out.splitlines()[-1] == f"{what}.png"
+def test_pictures_of_two_kinds_or_two_units_have_two_names(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    unit = ["deconvnet", "--layer", "relu2", "--unit", "5"]
+    for words, name in (
+        (["filters"], "filters"),
+        (["maps"], "maps"),
+        (unit, "deconvnet-relu2-5"),
+        ([*unit, "--position", "0,0"], "deconvnet-relu2-5-0-0"),
+    ):
+        assert main(["show", str(digits), *words]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == f"{name}.png"
 
 
 @pytest.mark.parametrize(

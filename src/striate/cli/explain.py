@@ -65,8 +65,8 @@ def explain(
     point
         The name of the point that is explained.
     out
-        The page; of several images the folder of the pages. Default: the image's name with -explained.html, in this
-        folder; none with --json.
+        The page; of several images the folder of the pages. Default: in this folder, the image's name, the part, and
+        -explained.html: photo-explained.html, photo-box-3-explained.html; none with --json.
     force
         Overwrite the page.
     json
@@ -92,9 +92,10 @@ def explain(
         with explained(out):
             out.mkdir(parents=True, exist_ok=True)
     code = 0
-    for one, page in zip(
-        every, _pages(every, out) if several and (out or not json) else [out] * len(every), strict=True
-    ):
+    parts = {"part": part, "box": box, "pixel": pixel, "point": point}
+    which = "".join(f"-{name}-{value}" for name, value in parts.items() if value is not None)
+    pages = _pages(every, out, which) if out is None or several else [out]
+    for one, page in zip(every, [None] * len(every) if json and out is None else pages, strict=True):
         try:
             code |= _explain(run, one, method, page, rule, force=force, json=json, line=several)
         except DataError as error:
@@ -128,25 +129,26 @@ def _every(run: Path, image: str, images: tuple[str, ...]) -> list[str]:
     return found
 
 
-def _pages(every: list[str], folder: Path | None) -> list[Path]:
-    """A page for each of several images, all of different names."""
+def _pages(every: list[str], folder: Path | None, part: str) -> list[Path]:
+    """A page for this part of each image, all of different names."""
     pages: list[Path] = []
     for one in every:
-        page = (folder or Path()) / _page(one)
+        page = (folder or Path()) / _page(one, part)
         number = 2
         while page in pages:
-            page = (folder or Path()) / f"{number}-{_page(one)}"
+            page = (folder or Path()) / f"{number}-{_page(one, part)}"
             number += 1
         pages.append(page)
     return pages
 
 
-def _page(image: str) -> Path:
-    """The default name of an image's page."""
+def _page(image: str, part: str) -> Path:
+    """The default name of the page that explains this part of an image's prediction."""
     name = image if "," in image else Path(image).stem  # a row of numbers ends with decimals, not with a suffix
     stem = re.sub(r"[^\w.-]+", "-", name)[:60]
     stem = f"row{stem}" if stem.startswith("-") else stem  # commands take a name that begins with a minus as an option
-    return Path(f"{stem or 'image'}-explained.html")
+    part = re.sub(r"[^\w.-]+", "-", part)[:60]
+    return Path(f"{stem or 'image'}{part}-explained.html")
 
 
 def _explain(
@@ -167,12 +169,10 @@ def _explain(
     from striate.visualize.attribution.explanation_record import explanation_text
     from striate.visualize.picture_path import refuse_picture_path
 
-    if out is None and not json:
-        out = _page(image)
     if out is not None:
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))
     if method == "auto":
-        print_note("this computes several maps and checks each: it may take minutes; --method grad-cam computes one")
+        print_note("this computes several maps and checks each: it may take minutes; --method saliency computes one")
     with results_only(json):
         explained = explain_image(run, image, method, **rule)
     if out is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -72,7 +73,8 @@ def show(
         The number of outputs of a named network or of the network that a function makes. Default: the published one,
         or the network's own.
     out
-        The picture, a PNG. Default: WHAT.png in this folder, such as filters.png.
+        The picture, a PNG. Default: WHAT.png in this folder, with the options that choose what is drawn: filters.png,
+        deconvnet-relu2-5.png.
     force
         Overwrite the picture if it exists.
     json
@@ -82,7 +84,8 @@ def show(
     from striate.visualize.picture_path import refuse_picture_path
 
     shape = None if input is None else read_sizes("--input", input, "1x28x28")
-    picture = out or Path(f"{what}.png")
+    chosen = "-".join(str(one) for one in (what, layer, unit, position) if one is not None)
+    picture = out or Path(re.sub(r"[^\w.-]+", "-", chosen)[:100] + ".png")
     refuse_picture_path(picture, force=force)
     from striate.api.showing import show as draw
 

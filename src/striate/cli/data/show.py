@@ -21,7 +21,7 @@ def show(
     fields: dict[str, Any],
     augment: Flag = False,
     count: int = 8,
-    out: Path = Path("data-show.png"),
+    out: Path | None = None,
     force: Flag = False,
     config: Path | None = None,
     json: Flag = False,
@@ -41,7 +41,7 @@ def show(
     count
         Samples of each class; with --augment, samples in all. 1 to 40.
     out
-        The picture, a PNG.
+        The picture, a PNG. Default: data-show.png in this folder, with augmentation data-show-augment.png.
     force
         Overwrite the picture if it exists.
     config
@@ -53,9 +53,10 @@ def show(
     from striate.report.data_picture import draw_data
     from striate.training.request import merge_request, read_config
 
+    augmented = augment or any(name.startswith("augment.") for name in fields)
+    out = out or Path("data-show-augment.png" if augmented else "data-show.png")
     _refuse(fields, count, out, force)
     merged = merge_request(read_config(config), data=data, fields=fields)
-    augmented = augment or any(name.startswith("augment.") for name in fields)
     with results_only(json):
         drawn = draw_data(merged, out, augmented=augmented, count=count, announce=print_note)
     for said in (*drawn.notes, *drawn.findings):
