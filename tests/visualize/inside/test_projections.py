@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import captum.attr
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from torch.nn import functional
 
 from striate.errors import ModelError, UsageError
 from striate.reference import convolve, convolve_backward, max_pool, max_pool_backward
-from striate.visualize.inside.projections import project_units, projections_figure
+from striate.visualize.inside.projections import project_units, projection_words, projections_figure
 from striate.visualize.inside.rectified import RULES, rectified_gradients
 
 
@@ -151,3 +153,14 @@ def test_one_position_and_the_figure():
     figure = projections_figure(found, pixels, title="t", labels=list("aaaaaa"))
     figure.canvas.draw()
     assert figure.axes[0].get_title("left") == f"unit {found.patches.units[0].unit}: class a in 3 of 3"
+
+
+def test_the_patches_of_one_image_fill_the_page():
+    found = project_units(two_layers(), images(1), "deconvnet", "4")
+    figure = projections_figure(found, np.zeros((1, 1, 14, 14), np.uint8), title="t")
+    height, width = figure.axes[1].images[0].get_array().shape[:2]
+    assert height == width  # one patch, not one of nine places
+    assert height < 1.2 * 32
+    words = projection_words(replace(found, patches=replace(found.patches, silent=1)))
+    assert "the highest activation of a unit in one image, a patch of 8 pixels; left, what activates it," in words
+    assert "1 of 3 units is 0 for every sample." in words

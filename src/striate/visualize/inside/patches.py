@@ -241,8 +241,14 @@ def patches_words(found: ExcitingPatches) -> str:
         if whole
         else f"patches of {show_sizes(found.sight.size)} pixels, the receptive field of a unit"
     )
-    silent = f" {found.silent} of {several(found.shape[0], 'unit')} are 0 for every sample." if found.silent else ""
-    return f"{found.layer}: {what}; each row: highest activations of a unit on {several(found.n, 'sample')}.{silent}"
+    activations = f"highest activations of a unit on {several(found.n, 'sample')}"
+    return f"{found.layer}: {what}; each row: {activations}.{silent_words(found)}"
+
+
+def silent_words(found: ExcitingPatches) -> str:
+    """A sentence about the units that are 0 for every sample, after a space; nothing where there are none."""
+    verb = "is" if found.silent == 1 else "are"
+    return f" {found.silent} of {several(found.shape[0], 'unit')} {verb} 0 for every sample." if found.silent else ""
 
 
 def unit_name(unit: UnitPatches, labels: Sequence[str], *, stacked: bool = False) -> str:

@@ -17,7 +17,14 @@ from striate.models.preserved_state import on_trial
 from striate.visualize.canvas import INK, SMALL, main_title, new_figure
 from striate.visualize.inside.mosaic import Picture, caption, show_mosaic
 from striate.visualize.inside.passes import as_input, attached_output, layer_outputs
-from striate.visualize.inside.patches import ExcitingPatches, cut, draw_patches, exciting_patches, unit_name
+from striate.visualize.inside.patches import (
+    ExcitingPatches,
+    cut,
+    draw_patches,
+    exciting_patches,
+    silent_words,
+    unit_name,
+)
 from striate.visualize.inside.rectified import SOURCES, Passed, Rule, projected, rectified_gradients
 from striate.wording import several, show_sizes
 
@@ -118,13 +125,14 @@ def projections_figure(
     units = found.patches.units
     across = min(_COLUMNS, len(units))
     down = -(-len(units) // across)
+    columns = min(_SQUARE, max(len(unit.samples) for unit in units))  # 1 for the patches of one image
     size = 1.7 * _UNIT if len(units) == 1 else _UNIT
     figure = new_figure(max(7.0, across * size), down * (size / 2 + 0.35) + 1.1)
     grid = figure.subplots(down, 2 * across, squeeze=False)
     for place, unit in enumerate(units):
         left, right = (grid[place // across][2 * (place % across) + side] for side in (0, 1))
-        show_mosaic(left, [gray_middle(one) for one in found.values[place]], _SQUARE)
-        draw_patches(right, unit, images, _SQUARE)
+        show_mosaic(left, [gray_middle(one) for one in found.values[place]], columns)
+        draw_patches(right, unit, images, columns)
         _name(left, unit_name(unit, labels))
     for axes in grid.ravel()[2 * len(units) :]:
         axes.set_axis_off()
@@ -146,16 +154,21 @@ def gray_middle(values: NDArray[np.float32]) -> Picture:
 def projection_words(found: Projections) -> str:
     """What the projections show, and the operations that they passed, in words."""
     patches = found.patches
-    seen = "whole images" if patches.sight.whole else f"patches of {show_sizes(patches.sight.size)} pixels"
-    shown = several(max((len(unit.samples) for unit in patches.units), default=0), "sample")
+    size = f"{show_sizes(patches.sight.size)} pixels"
+    if patches.n == 1:
+        seen = "the whole image" if patches.sight.whole else f"a patch of {size}"
+        shown = f"the highest activation of a unit in one image, {seen}; left, what activates it"
+    else:
+        seen = "whole images" if patches.sight.whole else f"patches of {size}"
+        most = several(max((len(unit.samples) for unit in patches.units), default=0), "sample")
+        shown = (
+            f"{most} of {patches.n:,} with the highest activation of a unit, {seen}; left, what activates it in them"
+        )
     pools = (
         f"the switches of {several(found.pools, 'max pooling')}" if found.pools else "no max pooling, so no switches"
     )
-    silent = (
-        f" {patches.silent} of {several(patches.shape[0], 'unit')} are 0 for every sample." if patches.silent else ""
-    )
     return (
-        f"{patches.layer}: {shown} of {patches.n:,} with the highest activation of a unit, {seen}; left, what "
-        f"activates it in them, projected by {found.rule} ({SOURCES[found.rule]}) through "
-        f"{several(found.relus, 'ReLU')} and {pools}: gray is 0, each scaled by its own largest value.{silent}"
+        f"{patches.layer}: {shown}, projected by {found.rule} ({SOURCES[found.rule]}) through "
+        f"{several(found.relus, 'ReLU')} and {pools}: gray is 0, each scaled by its own largest value."
+        f"{silent_words(patches)}"
     )

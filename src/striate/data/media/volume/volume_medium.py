@@ -355,8 +355,8 @@ def _spacing(headers: Sequence[VolumeHeader], config: DataConfig, notes: list[st
         steps = " × ".join(f"{step:.3g}" for step in median)
         notes.append(
             f"Spacing: {steps} mm (depth × height × width), the median of each axis (data.spacing);"
-            f" {several(other, 'volume')} of {len(headers):,} with another spacing are resampled linearly, their masks"
-            " with nearest neighbors."
+            f" {several(other, 'volume')} of {len(headers):,} with another spacing"
+            f" {'is' if other == 1 else 'are'} resampled linearly, masks with nearest neighbors."
         )
     return median
 
