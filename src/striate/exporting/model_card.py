@@ -36,7 +36,11 @@ def card_facts(
     test = assessment.get("splits", {}).get("test") or assessment.get("splits", {}).get("val") or {}
     return {
         "source": source,
-        "counts": {name: metrics[name]["n"] for name in ("train", "val", "test") if metrics.get(name, {}).get("n")},
+        "counts": {
+            name: metrics[name].get("of", metrics[name]["n"])
+            for name in ("train", "val", "test")
+            if metrics.get(name, {}).get("n")
+        },
         "figures": {
             name: {key: value for key, value in metrics[name].items() if key in shown or key.endswith("_interval")}
             for name in _SPLITS

@@ -12,7 +12,7 @@ from typing import Any
 from striate.account.ledger import Ledger
 from striate.account.remarks.parts import teacher_remarks
 from striate.doctor.in_options import in_options
-from striate.doctor.run_curves import curve_findings, ended_early, read_curves
+from striate.doctor.run_curves import TOO_SHORT, curve_findings, ended_early, read_curves
 from striate.errors import pasted
 from striate.records import Finding, Remedy
 from striate.report.summary import short_layer_table
@@ -147,7 +147,7 @@ def run_content(
         data=(f"{named}: {data.inputs_in_words}.",),
         splits=Table("Samples in each split", ("split", "samples"), counts),
         model=_model_facts(config.model.name, notes, metrics, ledger),
-        metrics={name: evaluation.metrics for name, evaluation in evaluations.items()},
+        metrics={name: metrics[name] for name in evaluations},
         evaluation=evaluations.get("test"),
         history=[row.flat() for row in prepared.state.history],
         config=config_to_yaml(config),
@@ -192,7 +192,9 @@ def end_findings(
     of_predictions = (*prepared.task.prediction_findings(test), *of_validation)
     curves = read_curves(run, prepared.task.guessed_classes, passes)
     found = *of_predictions, *curve_findings(curves)
-    new = (in_options(finding, prepared.config) for finding in found if finding.code not in known)
+    new = [in_options(finding, prepared.config) for finding in found if finding.code not in known]
+    if any(finding.code == TOO_SHORT for finding in new):
+        return tuple(new)  # this finding has the command of a longer training: another one would have other epochs
     return tuple(_with_command(finding, run, prepared.config, passes, early=ended_early(curves)) for finding in new)
 
 

@@ -248,8 +248,13 @@ def _metrics(
         "device": config.execution.device,
         "plan": config_to_dict(config)["execution"] | read_plan_summary(run),
         "inference": evaluations[prepared.data.held_out].inference.to_json(),
-        **{name: evaluation.metrics for name, evaluation in evaluations.items()},
+        **{name: _split_metrics(evaluation, len(prepared.splits[name])) for name, evaluation in evaluations.items()},
     }
+
+
+def _split_metrics(evaluation: Evaluation, of: int) -> dict[str, Any]:
+    """The metrics of a split; `of`: its number of samples, where only `n` of them were measured."""
+    return evaluation.metrics | ({"of": of} if evaluation.n < of else {})
 
 
 def _mean_share(history: list[EpochRow], name: str) -> float | None:

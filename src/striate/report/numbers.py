@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from striate.runs.environment import read_environment
+from striate.tasks.evaluation import count_text
 from striate.tasks.metric import Metric
 from striate.tasks.registry import known_metrics, metric_named
 from striate.visualize.page_parts import Table
@@ -56,11 +57,14 @@ def metric_table(metrics: Mapping[str, Mapping[str, Any]], classes: int = 0) -> 
     """A row for each split, a column for each metric that is meaningful for this number of classes."""
     columns = columns_of([dict(values) for values in metrics.values()])
     keys = [key for key in columns if metric_named(key.removesuffix("_interval")).tells(classes)]
-    rows = tuple(
-        (split, *(metric(key, values[key]) if key in values else "–" for key in keys))
-        for split, values in metrics.items()
-    )
+    rows = tuple((split, *(_cell(key, values) for key in keys)) for split, values in metrics.items())
     return Table("How good it is on each split", ("split", *(heading(key, keys) for key in keys)), rows)
+
+
+def _cell(key: str, values: Mapping[str, Any]) -> str:
+    if key == "n" and "of" in values:
+        return count_text(values)
+    return metric(key, values[key]) if key in values else "–"
 
 
 def history_table(history: Sequence[Mapping[str, float | None]]) -> Table:

@@ -238,7 +238,12 @@ def summary_line(metrics: Mapping[str, Any], shown: tuple[Metric, ...]) -> str:
         if f"{metric.key}_one_view" in metrics:
             part += views_text(metrics, metric)
         parts.append(part)
-    return ", ".join([*parts, f"n = {metrics['n']:,}"])
+    return ", ".join([*parts, f"n = {count_text(metrics)}"])
+
+
+def count_text(metrics: Mapping[str, Any]) -> str:
+    """The number of measured samples of a split, with the number of all where that is larger: `1,408 of 3,500`."""
+    return f"{metrics['n']:,}" + (f" of {metrics['of']:,}" if "of" in metrics else "")
 
 
 def only_predicted_class(evaluation: Evaluation) -> str | None:
