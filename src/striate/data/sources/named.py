@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from striate.data.media.medium import Kind
-from striate.data.sources.archive import SUFFIXES
 from striate.errors import DataError
 
 # Where Debian's package dataset-fashion-mnist installs.
@@ -290,6 +289,8 @@ def info(name: str) -> DatasetInfo | None:
 def find_in_data_folder(name: str) -> Path | None:
     """The file or folder with this bare name in $STRIATE_DATA, or the archive (`flowers.tar.gz`); None where there is
     none."""
+    from striate.data.sources.archive import SUFFIXES  # torch, which striate train --help does not need
+
     chosen = os.environ.get("STRIATE_DATA")
     if not chosen or Path(name).name != name or name == os.pardir:
         return None
