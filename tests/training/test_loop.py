@@ -105,6 +105,15 @@ def test_a_metric_has_the_name_and_unit_of_its_task() -> None:
     assert "val loss 1  " in described()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [("nme", 0.01936, "val NME 1.9 %"), ("recall@1", 1.0, "val recall@1 100.0 %"), ("rmse", 2.5, "val RMSE 2.5 ")],
+)
+def test_a_metric_has_the_name_and_the_unit_of_its_task(key: str, value: float, said: str) -> None:
+    row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, key: value}, 2.0, 100, None)
+    assert said in describe_row(row)
+
+
 @pytest.mark.parametrize(("wait", "said"), [(None, ""), (0.0, ""), (0.05, ""), (0.31, "31% waiting for data")])
 def test_waiting_is_told_where_it_matters(wait: float | None, said: str) -> None:
     row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 2.0, 100, wait)
