@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 import striate
-from striate.api import answer_files
+from striate.api import predict_files
 
 OUT = Path("masks-of-large-pictures")
 NAMES = ("ground", "leaf", "stone")
@@ -47,7 +47,7 @@ def main() -> None:
 
     image, truth = draw(1000, 700, rng)
     Image.fromarray(image).save(OUT / "large.png")
-    whole, tiled = (next(iter(answer_files(run, [OUT / "large.png"], tile=tile))).prediction for tile in (None, 256))
+    whole, tiled = (next(iter(predict_files(run, [OUT / "large.png"], tile=tile))).prediction for tile in (None, 256))
     assert whole is not None
     assert tiled is not None
     found = tiled.decoded.numpy()

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 
 import striate
-from striate.api import answer_files
+from striate.api import predict_files
 
 RATE, SECONDS, VOICES = 16_000, 1.0, 12
 CALLS = ("clicks", "falls", "rises")
@@ -56,7 +56,7 @@ def main(folder: Path) -> None:
     run = striate.train(write(folder / "calls"), epochs=8, out=folder / "run")
     test = run.metrics["test"]
     print(f"test accuracy {100 * test['accuracy']:.1f} % on animals never heard, n = {test['n']}")
-    for heard in answer_files(run, [folder / "calls" / "recording.wav"], every=1.0):
+    for heard in predict_files(run, [folder / "calls" / "recording.wav"], every=1.0):
         assert heard.prediction is not None
         assert heard.span is not None
         fields = heard.prediction.fields

@@ -1,4 +1,4 @@
-"""`striate.api.answer_files`: what `striate predict` prints, in Python."""
+"""`striate.api.predict_files`: what `striate predict` prints, in Python."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from striate.api import answer_files
+from striate.api import predict_files
 from striate.data.dataset import Preparation
 from striate.data.normalize import Normalization
 from striate.errors import DataError, UsageError
@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_file_is_answered_in_order_or_has_an_error(folder: Path) -> None:
-    answers = answer_files(trained(), [folder])
+    answers = predict_files(trained(), [folder])
     assert (len(answers), answers.ignored, answers.plan.backend.name) == (150, 1, "plain fp32")
     found = list(answers)
     assert [Path(answer.path).name for answer in found] == [f"{number:03}.png" for number in range(150)]
@@ -61,7 +61,7 @@ def test_every_file_is_answered_in_order_or_has_an_error(folder: Path) -> None:
 
 def test_a_sample_of_a_named_set_is_predicted_as_from_the_command_line() -> None:
     network = trained()
-    (line,) = answer_files(network, ["digits#3"])
+    (line,) = predict_files(network, ["digits#3"])
     assert line.prediction is not None
     alone, (listed, _) = network.predict("digits#3"), network.predict(["digits#3", np.zeros((8, 8), np.uint8)])
     assert alone.fields == line.prediction.fields
@@ -76,7 +76,7 @@ def test_a_sample_of_a_named_set_is_predicted_as_from_the_command_line() -> None
 
 def test_threads_end_with_an_iteration_that_is_left_early(folder: Path) -> None:
     before = threading.active_count()
-    answering = iter(answer_files(trained(), [str(folder / "001.png"), folder]))
+    answering = iter(predict_files(trained(), [str(folder / "001.png"), folder]))
     first = next(answering)
     assert first.prediction is not None
     assert first.prediction.label == "bright"
@@ -86,14 +86,14 @@ def test_threads_end_with_an_iteration_that_is_left_early(folder: Path) -> None:
 
 def test_what_cannot_be_answered_is_refused_at_once(folder: Path) -> None:
     with pytest.raises(UsageError, match="'palin'"):
-        answer_files("no such run", [folder], plan="palin")
+        predict_files("no such run", [folder], plan="palin")
     for nothing in ([], [folder / "about"]):
         (folder / "about").mkdir(exist_ok=True)
         with pytest.raises(DataError, match="no images"):
-            answer_files(trained(), nothing)
+            predict_files(trained(), nothing)
     table = replace(trained(), preparation=Preparation("table", (4,)))
     with pytest.raises(DataError, match="rows of 4 features"):
-        answer_files(table, [folder])
+        predict_files(table, [folder])
 
 
 def test_arrays_are_single_images_or_batches_by_their_shape() -> None:
@@ -129,4 +129,4 @@ def test_other_objects_are_refused_as_what_they_are(given: object, got: str) -> 
 def test_a_folder_given_as_one_image_is_refused_with_the_function_that_takes_it(folder: Path) -> None:
     with pytest.raises(DataError, match="a folder") as caught:
         trained().predict(folder)
-    assert caught.value.remedy == f"striate.api.answer_files(trained, [{str(folder)!r}])"
+    assert caught.value.remedy == f"striate.api.predict_files(trained, [{str(folder)!r}])"

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 import striate
-from striate.api.predicting import answer_files
+from striate.api.predicting import predict_files
 from striate.cli import predict as verb
 from striate.cli.main import main
 from striate.data.dataset import Preparation
@@ -266,7 +266,7 @@ def test_a_run_of_a_named_table_takes_its_samples_and_knows_its_features(tmp_pat
     run = striate.train("iris", "mlp(2)", epochs=1, out=tmp_path / "run")
     trained = striate.load(run.path)
     assert trained.preparation.features[0] == "sepal length [cm]"
-    (line,) = answer_files(trained, ["iris#3"])
+    (line,) = predict_files(trained, ["iris#3"])
     assert line.prediction is not None
     assert line.prediction.fields == trained.predict("iris#3").fields
     assert striate.explain(trained, "iris#3", "saliency").input.tolist() == pytest.approx([4.6, 3.1, 1.5, 0.2])

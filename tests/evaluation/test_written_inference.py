@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from striate.api import answer_files, evaluate, resume, train_config
+from striate.api import evaluate, predict_files, resume, train_config
 from striate.evaluation.written_inference import written_inference
 from striate.inference import choose
 from striate.inference import predictor as planning
@@ -57,7 +57,7 @@ def test_it_is_written_down_and_computed_so_again(run: Path) -> None:
     measured = evaluate(run)
     assert (measured.inference.backend, measured.metrics) == (written.backend, before["test"])
     assert measured.inference.line().startswith(f"predictions computed in {written.backend.name}: ")
-    assert answer_files(run, ["digits#3"]).plan.backend == written.backend
+    assert predict_files(run, ["digits#3"]).plan.backend == written.backend
     assert evaluate(run, plan="plain").inference.backend == PLAIN
     (run / "metrics.json").unlink()  # killed before its end
     assert resume(run, quiet=True).metrics["inference"]["cached"]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 import striate
-from striate.api import answer_files
+from striate.api import predict_files
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Unreadable
@@ -141,7 +141,7 @@ def test_a_resampled_volume_is_predicted_as_by_the_run_or_refused(how: Any, tmp_
     trained, file = _volumes(Classify(("a", "b", "c")), network, **how)
     assert torch.allclose(file.predict(fine).decoded, trained.predict(fine).decoded, atol=1e-5)
     refuses = _volumes(Classify(("a", "b", "c")), network, intensity="z-score")[1]
-    (answer,) = answer_files(refuses, [fine])
+    (answer,) = predict_files(refuses, [fine])
     assert "voxels of 1 × 0.75 × 0.5 mm: an exported file takes only 2 × 1.5 × 1 mm" in str(answer.error)
 
 
@@ -158,7 +158,7 @@ def test_files_are_given_to_an_exported_file_as_it_takes_them(name: str, tmp_pat
     )
     files = sorted(map(str, source.rglob(f"*{maker.suffix}")))[:4]
     for every in (None, 0.5) if medium_of(trained.preparation.kind).lasting else (None,):
-        right = answer_files(trained, files, plan="plain", every=every)
-        for one, other in zip(answer_files(read, files, every=every), right, strict=True):
+        right = predict_files(trained, files, plan="plain", every=every)
+        for one, other in zip(predict_files(read, files, every=every), right, strict=True):
             assert (one.path, one.span) == (other.path, other.span)
             assert torch.allclose(one.prediction.decoded, other.prediction.decoded, atol=5e-3)

@@ -67,7 +67,7 @@ def test_galleries_are_made_of_samples_one_by_one(tmp_path):
     number = paths.index(first.name)
     shown = np.asarray(Image.open(BytesIO(base64.b64decode(first.png))))
     assert (shown == pixels[number].transpose(1, 2, 0)).all()
-    assert first.answer.startswith(evaluation.classes[evaluation.decoded[number].argmax()])
+    assert first.prediction.startswith(evaluation.classes[evaluation.decoded[number].argmax()])
     assert first.truth == evaluation.classes[evaluation.targets[number]]
     assert (first.width, first.height, first.enlarged) == (96, 96, True)
 
@@ -86,7 +86,7 @@ def test_what_follows_by_the_least_lead_is_the_least_sure(tmp_path):
     unsure = next(
         p for p in draw_answers(tmp_path, evaluation, images(3)) if p.title == "Least confident correct predictions"
     )
-    assert [tile.answer for tile in unsure.tiles] == ["a, 51.0\u00a0%", "a, 40.0\u00a0%", "a, 90.0\u00a0%"]
+    assert [tile.prediction for tile in unsure.tiles] == ["a, 51.0\u00a0%", "a, 40.0\u00a0%", "a, 90.0\u00a0%"]
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def test_a_network_that_fails_in_the_dark_is_seen_to():
     dark = next(entry for entry in figures.slices if entry.by == "brightness")
     assert dark.differs
     assert dark.name.startswith("0 to ")
-    assert dark.figure.value < 0.7
+    assert dark.value.value < 0.7
     assert not any(entry.differs for entry in figures.slices if entry.by == "class")
 
 

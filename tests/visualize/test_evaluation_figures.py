@@ -95,7 +95,7 @@ def test_a_class_has_the_same_color_in_both_diagrams(count):
 
 def test_slices_that_differ_are_drawn_first_where_there_are_many():
     made = [
-        {"by": "column", "name": f"value {k}", "n": 9, "figure": estimate(0.5), "p_value": 0.1, "differs": k == 39}
+        {"by": "column", "name": f"value {k}", "n": 9, "value": estimate(0.5), "p_value": 0.1, "differs": k == 39}
         for k in range(40)
     ]
     axes = drawn(draw_slices, made, 0.6)

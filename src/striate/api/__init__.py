@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from striate.api.planning import TrainingPlan, plan_training
     from striate.api.playing import evaluate_player, play
     from striate.api.predicted_lines import Predicting
-    from striate.api.predicting import FilePrediction, FilePredictions, answer_files
+    from striate.api.predicting import FilePrediction, FilePredictions, predict_files
     from striate.api.predictions_file.write import PredictionsFile, predictions_file
     from striate.api.searching import Match, SearchResult, match, search
     from striate.api.serving import serve
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from striate.api.verifying import Verification, verify
 
 _PLACES = {
-    "predicting": ("FilePrediction", "FilePredictions", "answer_files"),
+    "predicting": ("FilePrediction", "FilePredictions", "predict_files"),
     "predicted_lines": ("Predicting",),
     "predictions_file.write": ("PredictionsFile", "predictions_file"),
     "comparing": ("compare",),
@@ -86,7 +86,6 @@ __all__ = [
     "TrainingPlan",
     "Verification",
     "announcer",
-    "answer_files",
     "baselines",
     "build",
     "check_data",
@@ -111,6 +110,7 @@ __all__ = [
     "pack_shards",
     "plan_training",
     "play",
+    "predict_files",
     "predictions_file",
     "resume",
     "robustness",

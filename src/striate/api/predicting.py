@@ -133,7 +133,7 @@ class FilePredictions:
         return self.trained.placement(path) if Path(path).is_file() else None
 
 
-def answer_files(
+def predict_files(
     run: str | Path | Run | Trained,
     paths: Sequence[str | Path],
     *,

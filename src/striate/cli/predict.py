@@ -99,7 +99,7 @@ def predict(
     """
     from striate.api.networks import note_without_labels
     from striate.api.predicted_lines import Predicting, line_of
-    from striate.api.predicting import answer_files
+    from striate.api.predicting import predict_files
     from striate.cli.output import print_note
 
     rule = tuple(cost or ()), tuple(threshold or ())
@@ -112,7 +112,7 @@ def predict(
     if out is not None:
         _refuse_vectors(trained, out)
     writers = request.writers(trained)
-    predictions = answer_files(trained, [path, *paths], plan=plan, tile=tile, every=every)
+    predictions = predict_files(trained, [path, *paths], plan=plan, tile=tile, every=every)
     _announce(predictions)
     unreadable, vectors = 0, dict[str, Any]()
     with _progress(len(predictions)) as advance, closing(iter(predictions)) as computed:

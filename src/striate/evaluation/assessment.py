@@ -64,7 +64,7 @@ def save_assessment(
         if not write_predictions(run, _predictions(evaluations[split], data)):
             announce(f"the {several(evaluations[split].n, 'prediction')} for {split} are too many and are not saved")
             left_out.append(split)
-    write_json(run.evaluation, assessment.to_json() | ({"not_kept": left_out} if left_out else {}))
+    write_json(run.evaluation, assessment.to_json() | ({"not_saved": left_out} if left_out else {}))
 
 
 def _predictions(evaluation: Evaluation, data: Dataset) -> Predictions:
@@ -94,7 +94,7 @@ def is_fully_saved(run: RunDirectory) -> bool:
         splits, classes = document["splits"], document["classes"]
         n = splits.get("test", splits["val"])["n"]
         kept = n <= MOST_SAMPLES and n * len(classes) <= MOST_VALUES
-        left_out = document.get("not_kept", ())
+        left_out = document.get("not_saved", ())
         files = [run.predictions / f"{split}.npz" for split in splits if split not in left_out]
         return not kept or all(is_there(file) for file in files)
     return False

@@ -158,7 +158,7 @@ class SetsMeasured:
     """Share of the known samples whose set holds the true class."""
     size: float
     """Mean number of classes in the set of a known sample."""
-    answered: float
+    single: float
     """Share of the known samples whose set has exactly one class."""
     wrong: float
     """Share of those whose one class is wrong."""
@@ -218,7 +218,7 @@ class UnknownMeasured:
         for row in self.sets:
             lines.append(
                 f"    {percent(1 - row.rate):>8}  {percent(row.coverage):>8}  {row.size:>7.2f}"
-                f"  {percent(row.answered):>9}  {percent(row.wrong):>14}  {percent(row.unknown_turned_down):>16}"
+                f"  {percent(row.single):>9}  {percent(row.wrong):>14}  {percent(row.unknown_turned_down):>16}"
             )
         return "\n".join(lines)
 
@@ -249,8 +249,8 @@ def _measured(conformal: Conformal, known: tuple[NDArray[Any], NDArray[Any]], un
     right = sets[np.arange(len(truth)), truth]
     wrong = float((~right[single]).mean()) if single.any() else 0.0
     down = float((conformal.sets(unknown).sum(1) != 1).mean())
-    size, answered = float(sets.sum(1).mean()), float(single.mean())
-    return SetsMeasured(conformal.rate, float(right.mean()), size, answered, wrong, down)
+    size, one_class = float(sets.sum(1).mean()), float(single.mean())
+    return SetsMeasured(conformal.rate, float(right.mean()), size, one_class, wrong, down)
 
 
 def measure_unknown(

@@ -164,7 +164,7 @@ def _limits(card: Mapping[str, Any]) -> Iterator[str]:
         verdict = f"probabilities are {sure}" if sure else "probabilities are calibrated"
         yield f"On validation, {verdict}: the best temperature is {heat['value']:.3g} ({low:.3g} to {high:.3g})."
     for part in card["slices"][:8]:
-        figure = part["figure"]["value"]
+        figure = part["value"]["value"]
         yield f"{_safe(part['by'])} {_safe(part['name'])} differs from the rest: {figure:.3g}, n = {part['n']:,}."
     yield "Measured on samples from the source of the training data; performance on other data is unknown."
 

@@ -250,7 +250,7 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
         found.append((covering_line(explained), _covering_pictures(explained), None))
     pictures, table, nudge = [], None, explained.nudge
     if nudge is not None and image:
-        pictures.append(_framed(explained, as_pixels(nudge.changed), f"The input after the change: {nudge.answer}"))
+        pictures.append(_framed(explained, as_pixels(nudge.changed), f"The input after the change: {nudge.prediction}"))
         words = "The change alone, amplified to the full range of gray"
         pictures.append(_framed(explained, difference(explained.input, nudge.changed), words))
     elif nudge is not None:
@@ -258,7 +258,7 @@ def _changes(explained: Explanation) -> list[tuple[str, list[Shown], Table | Non
             (name, float(before), float(after))
             for name, before, after in zip(explained.features, explained.input, nudge.changed, strict=True)
         )
-        table = Table("The change", ("feature", "now", f"then: {nudge.answer}"), rows)
+        table = Table("The change", ("feature", "now", f"then: {nudge.prediction}"), rows)
     return [*found, (nudge_line(explained), pictures, table)]
 
 

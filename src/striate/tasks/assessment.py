@@ -30,7 +30,7 @@ class Slice:
     """Its value."""
     n: int
     """Number of samples."""
-    figure: Estimate
+    value: Estimate
     """Their headline metric."""
     p_value: float
     """The p-value of the test against all other samples."""
@@ -136,9 +136,9 @@ def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
     room = 46 - width
     lines = [f"  {'differ from all others':<{room}}{'n':>8}  {metric.name:>{width}}   95 % interval"]
     for entry in differing[:_SLICES]:
-        value = entry.figure.value
+        value = entry.value.value
         text = "–" if value is None else f"{100 * value:.2f} %" if share else number(value)
-        span = span_text(entry.figure, 100, ".2f") if share else span_text(entry.figure, 1)
+        span = span_text(entry.value, 100, ".2f") if share else span_text(entry.value, 1)
         lines.append(f"  {fit_text(f'{entry.by} {entry.name}', room)}{entry.n:>8,}  {text:>{width}}   {span}")
     rest = len(differing) - _SLICES
     return lines + ([f"  … and {rest:,} more with a larger p-value"] if rest > 0 else [])

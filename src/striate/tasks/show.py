@@ -46,19 +46,19 @@ def slices_section(figures: SplitMetrics, metric: Metric, of: str) -> tuple[Sect
         return ()
     sentence = "No part differs significantly from all other samples."
     if differing:
-        names = listed([f"{_name(entry)} ({value_text(entry.figure, share)})" for entry in differing], 8)
+        names = listed([f"{_name(entry)} ({value_text(entry.value, share)})" for entry in differing], 8)
         sentence = f"These parts differ significantly from all other samples: {names}."
     figure = metric.name
     columns = ("part", "n", figure, "95 % interval", "p", "differs")
     rows = tuple(
-        (_name(s), s.n, value_text(s.figure, share), span_cell(s.figure, share), f"{s.p_value:.2g}", _yes(s.differs))
+        (_name(s), s.n, value_text(s.value, share), span_cell(s.value, share), f"{s.p_value:.2g}", _yes(s.differs))
         for s in shown[:ROWS]
     )
     overall = figures.metrics[metric.key].value or 0.0
     label = f"{figure} of each part of the {of}. {sentence}"
     height = 1.1 + 0.22 * min(len(shown), SHOWN)
     drawn = chart(lambda axes: draw_slices(axes, plain(shown), overall, figure=figure), label, height, 5.0)
-    spans = " with its 95 % interval" if any(s.figure.interval for s in shown) else ""
+    spans = " with its 95 % interval" if any(s.value.interval for s in shown) else ""
     caption = (
         f"{of}. Each part{spans}. p: of the test against all other samples; 'differs' is"
         " corrected for the number of parts."

@@ -121,7 +121,7 @@ class Trained:
         if isinstance(images, np.ndarray | torch.Tensor):
             return list(images) if medium.batch_of(as_array(images), self.preparation) else None
         if isinstance(images, str | Path) and medium.pictures and Path(images).is_dir():
-            remedy = f"striate.api.answer_files(trained, [{str(images)!r}])"
+            remedy = f"striate.api.predict_files(trained, [{str(images)!r}])"
             raise DataError(str(images), "a folder", "a file, or a list of files", remedy)
         single = isinstance(images, str | bytes | Path | Mapping) or hasattr(images, "getexif")
         return list(images) if isinstance(images, Iterable) and not single else None

@@ -46,7 +46,7 @@ def draw_slices(axes: Axes, slices: Sequence[Mapping[str, Any]], overall: float,
     axes.axvline(overall, color=FAINT, linestyle="--", linewidth=1.2, label="all samples")
     for differs, color, marker, label in ((False, BLUE, "o", None), (True, VERMILION, "s", "differs from the rest")):
         places = [place for place, entry in enumerate(shown) if entry["differs"] == differs]
-        _draw_points(axes, [shown[place]["figure"] for place in places], places, color, marker, label)
+        _draw_points(axes, [shown[place]["value"] for place in places], places, color, marker, label)
     names = [shorten(f"{entry['by']} {entry['name']}", _LETTERS) for entry in shown]
     axes.set_yticks(range(len(shown)), names, fontsize=SMALL, parse_math=False)
     axes.set_ylim(len(shown) - 0.4, -0.6)

@@ -23,7 +23,7 @@ class SampleTile:
     """Whether the image has fewer pixels than the page shows."""
     name: str
     """The sample by name."""
-    answer: str
+    prediction: str
     """The prediction in words."""
     truth: str
     """The label in words."""

@@ -14,7 +14,7 @@ import soxr
 import torch
 
 import striate
-from striate.api.predicting import answer_files
+from striate.api.predicting import predict_files
 from striate.data.audit.check import check_evidence
 from striate.data.audit.evidence import gather_evidence
 from striate.data.augment import sound
@@ -249,16 +249,16 @@ def test_predictions_for_windows_are_those_of_the_pieces(tmp_path: Path) -> None
     for k in range(3):
         (tmp_path / f"piece{k}.wav").write_bytes(encoded(whole[3200 * k : 3200 * (k + 1)]))
     (tmp_path / "long.wav").write_bytes(encoded(whole))
-    found = list(answer_files(tmp_path / "run", [tmp_path / "long.wav"], every=0.4))
+    found = list(predict_files(tmp_path / "run", [tmp_path / "long.wav"], every=0.4))
     assert [one.span for one in found] == [pytest.approx((0.4 * k, 0.4 * k + 0.4)) for k in range(3)]
-    pieces = list(answer_files(tmp_path / "run", [tmp_path / f"piece{k}.wav" for k in range(3)]))
+    pieces = list(predict_files(tmp_path / "run", [tmp_path / f"piece{k}.wav" for k in range(3)]))
     for one, piece in zip(found, pieces, strict=True):
         assert one.prediction is not None
         assert piece.prediction is not None
         assert one.prediction.fields["label"] == piece.prediction.fields["label"]
         assert one.prediction.fields["probability"] == pytest.approx(piece.prediction.fields["probability"], abs=1e-5)
     (tmp_path / "not.wav").write_bytes(b"nothing that is a sound")
-    (error,) = answer_files(tmp_path / "run", [tmp_path / "not.wav"], every=0.4)
+    (error,) = predict_files(tmp_path / "run", [tmp_path / "not.wav"], every=0.4)
     assert "not a sound file" in str(error.error)
 
 

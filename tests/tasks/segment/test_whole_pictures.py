@@ -13,7 +13,7 @@ from made_masks import PLAIN, make_shapes
 from PIL import Image
 
 import striate
-from striate.api import answer_files
+from striate.api import predict_files
 from striate.cli.main import main
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.tracing import traced_program
@@ -97,7 +97,7 @@ def test_tiles_of_several_views_give_the_mask_of_the_whole(run: Path, scene: Pat
     bias = list(module.parameters())[-1]
     bias.data -= module(picture).detach().median(-1).values.median(-1).values[0]  # no class wins everywhere
     trained = replace(trained, module=module)
-    whole, tiled = ((*answer_files(trained, [scene], tile=tile),)[0].prediction for tile in (None, 32))
+    whole, tiled = ((*predict_files(trained, [scene], tile=tile),)[0].prediction for tile in (None, 32))
     assert whole is not None
     assert tiled is not None
     assert torch.equal(whole.decoded, tiled.decoded)
@@ -117,7 +117,7 @@ def test_pictures_of_several_sizes_and_damaged_ones_come_in_their_order(run: Pat
     broken.write_bytes(b"no picture")
     asked = [files[0], scene, broken, *files[1:]]
     for tile in (None, 64):
-        found = list(answer_files(run, asked, tile=tile))
+        found = list(predict_files(run, asked, tile=tile))
         assert [Path(one.path) for one in found] == asked
         assert [None if one.prediction is None else tuple(one.prediction.decoded.shape) for one in found] == [
             (24, 24),
@@ -138,7 +138,7 @@ def test_where_training_images_were_scaled_pictures_are_predicted_at_that_scale(
         shapes, NETWORK, epochs=1, batch=16, size=(16, 16), out=tmp_path / "run", set={**PLAIN, "data.ignore": 99}
     )
     for tile in (None, 64):
-        (found,) = answer_files(run.path, [scene], tile=tile)
+        (found,) = predict_files(run.path, [scene], tile=tile)
         assert found.prediction is not None
         assert found.prediction.decoded.shape == (101, 131)
 

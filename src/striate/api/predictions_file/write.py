@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from striate.api.predicted_lines import Predicting, line_of
-from striate.api.predicting import FilePredictions, answer_files
+from striate.api.predicting import FilePredictions, predict_files
 from striate.api.predictions_file.parts import Parts, opened_parts
 from striate.data.sources.tree import as_text
 from striate.errors import UsageError
@@ -79,14 +79,16 @@ def predictions_file(
 
     If the process is killed, the next call continues; no row is lost or written twice, and files that have a row are
     not predicted again. `ray`: the address of a cluster, or `auto`. Raises UsageError for a file of another network or
-    other options and where an extra is not installed; DataError and RunError as `answer_files`.
+    other options and where an extra is not installed; DataError and RunError as `predict_files`.
     """
     if ray is not None and (request.masks or request.draw):
         option = "--masks" if request.masks else "--draw"
         raise UsageError(option, "with --ray", "files that one process writes", f"leave out --ray or {option}")
     trained = request.load()
     with opened_parts(out, _about(request, trained)) as parts:
-        predictions = answer_files(trained, paths, plan=plan, tile=request.tile, every=request.every, known=parts.paths)
+        predictions = predict_files(
+            trained, paths, plan=plan, tile=request.tile, every=request.every, known=parts.paths
+        )
         predictions = replace(predictions, files=tuple(dict.fromkeys(predictions.files)))
         yield PredictionsFile(trained, predictions, parts.rows, request, parts, ray)
 

@@ -32,7 +32,7 @@ class ImageCaption:
     """Id of the sample."""
     path: str
     """Its path."""
-    said: str
+    predicted: str
     """The predicted caption."""
     true: str
     """The first of the true captions."""
@@ -76,6 +76,6 @@ class CaptionMetrics(SplitRecord):
         lines = []
         for one in self.worst[:_IMAGES]:
             lines += with_paths(f"  {one.cider:6.3f} ", one.path)
-            lines += [f"          said: {cut_text(one_line(one.said), 62)}"]
+            lines += [f"     predicted: {cut_text(one_line(one.predicted), 62)}"]
             lines += [f"          true: {cut_text(one_line(one.true), 62)}"]
         return ["  images with the lowest CIDEr-D", *lines] if lines else []

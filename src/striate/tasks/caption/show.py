@@ -32,9 +32,9 @@ def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any
     if shown.dtype == np.int8:
         return drawn_words(image, (), np.empty((0, 1), np.float32), _true_lines(shown))
     words = caption_words(shown[None])[0]
-    said = f"said: {' '.join(words)} ({100 * probability(shown):.0f} %)"
+    predicted = f"predicted: {' '.join(words)} ({100 * probability(shown):.0f} %)"
     lines = [] if truth is None else _true_lines(truth)
-    return drawn_words(image, words, shown[: len(words), LETTERS + 1 :], [said, *lines])
+    return drawn_words(image, words, shown[: len(words), LETTERS + 1 :], [predicted, *lines])
 
 
 def probability(decoded: NDArray[Any]) -> float:
@@ -76,7 +76,7 @@ def caption_pictures(
 
 def caption_sections(figures: CaptionMetrics, of: str) -> tuple[Section, ...]:
     """The captions with the lowest CIDEr-D."""
-    rows: tuple[Row, ...] = tuple((one.path, one.said, one.true, f"{one.cider:.3f}") for one in figures.worst)
+    rows: tuple[Row, ...] = tuple((one.path, one.predicted, one.true, f"{one.cider:.3f}") for one in figures.worst)
     table = Table(f"Images with the lowest CIDEr-D of the {of}", ("image", "predicted", "true", "CIDEr-D"), rows)
     captions = several(figures.different, "caption", "different captions")
     sentence = f"The network predicts {captions} for {several(figures.n, 'image')}."

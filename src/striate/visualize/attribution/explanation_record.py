@@ -36,7 +36,7 @@ class NudgeShown:
     """The largest change, in `unit`."""
     unit: str
     """The unit, in words."""
-    answer: str
+    prediction: str
     """The class that is predicted then."""
     probability: float
     """Probability of that class."""
@@ -121,7 +121,7 @@ class Explanation:
             "layer": self.maps.chosen.layer,
             "trusted": self.trusted,
             "why": self.maps.why,
-            "answer": self.maps.prediction_check.to_json(),
+            "prediction_check": self.maps.prediction_check.to_json(),
             "maps": [one.to_json() for one in self.maps.maps],
             "left_out": list(self.maps.left_out),
             "change": {"covering": covering, "nudge": None if self.nudge is None else self.nudge.to_json()},
@@ -232,7 +232,7 @@ def nudge_line(explained: Explanation) -> str:
         return "Following the gradients finds no change that makes the second class more probable."
     return (
         f"A change along the gradients of {found.typical:.3g} {found.unit} (root mean square; {found.largest:.3g} at "
-        f"most) changes {_it(explained)} to {found.answer}, {percent(found.probability)}."
+        f"most) changes {_it(explained)} to {found.prediction}, {percent(found.probability)}."
     )
 
 
