@@ -16,7 +16,8 @@ from striate.api import resume
 from striate.cli.main import main
 from striate.errors import ConfigError, RunError
 from striate.runs.checkpoint import load_checkpoint
-from striate.tasks.registry import task_class
+from striate.tasks.metric import Metric
+from striate.tasks.registry import known_metrics, task_class
 
 CODE = '''
 import striate
@@ -244,6 +245,11 @@ def test_a_plain_class_will_do() -> None:
         (type("Half", (), {"outputs": 1}), "does not define `loss_sum`"),
         (lambda: None, "a function"),
         (3, "an? int"),
+        (type("Bare", (Median,), {"metrics": Metric("off")}), r"metrics = Metric\((.|\n)*a tuple"),
+        (type("None_", (Median,), {"metrics": ()}), r"metrics = \(\)"),
+        (type("Word", (Median,), {"metrics": "off"}), "metrics = 'off'"),
+        (type("Plural", (Median,), {"annotation": "classes"}), r"annotation = 'classes'(.|\n)*annotation = \"class\""),
+        (type("Needy", (Median,), {"annotation": "class", "__init__": lambda _self, _q: None}), r"task=Needy\("),
         ("clasify", "task='classify'"),
         ("segment", "whose targets|masks, which the task needs"),
     ],
@@ -252,6 +258,7 @@ def test_what_is_no_task(task: object, told: str) -> None:
     with pytest.raises(Exception, match=told) as caught:
         striate.train("iris", task=task, epochs=1)
     assert isinstance(caught.value, striate.StriateError)
+    assert known_metrics()  # those of all tasks, which every later run reads
 
 
 @pytest.mark.slow
@@ -292,3 +299,6 @@ def test_an_installed_package_registers_a_task(tmp_path: Path, monkeypatch: pyte
     assert "off" in striate.evaluate(run).metrics
     with pytest.raises(ConfigError, match=r"classify, regress, .*ordinal"):
         task_class("ordinl")
+    (info / "entry_points.txt").write_text("[striate.tasks]\nlost = gone_from_striate:Ordinal\n")
+    with pytest.raises(ConfigError, match="the package ranks registers as gone_from_striate:Ordinal: ModuleNotFound"):
+        task_class("lost")

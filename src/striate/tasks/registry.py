@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import reprlib
 from collections.abc import Iterable, Mapping
 from copy import copy
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import FunctionType, ModuleType
 from typing import Any, cast
 
-from striate.data.annotations.annotation_kinds import annotation_kind
+from striate.data.annotations.annotation_kinds import KINDS, annotation_kind
 from striate.data.dataset import Dataset
-from striate.errors import ConfigError, RunError, StriateError, pasted
+from striate.errors import ConfigError, RunError, StriateError, pasted, reason_of
 from striate.models.from_file import resolve_name
 from striate.models.trusted_code import is_given, names_code, refuse_unnamed_code, trusted_code
 from striate.runs.directory import RunDirectory
@@ -40,7 +41,7 @@ def task_class(name: str) -> type[Task]:
         return _own(resolve_name(name))
     registered = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
     if name in registered:
-        return as_task_class(registered[name].load(), name)
+        return as_task_class(_loaded(registered[name]), name)
     if name == REWARDS:
         got = f"{name!r} for data that are samples"
         raise ConfigError("task.name", got, "an environment, gym:ID", "striate train gym:striate/Catch-v0")
@@ -52,6 +53,20 @@ def task_class(name: str) -> type[Task]:
         f"{', '.join(known)}, or file.py:name",
         f"--task {near[0]}" if near else "leave out --task: it follows from the data",
     )
+
+
+def _loaded(point: EntryPoint) -> object:
+    """The object that a package registers. Raises ConfigError where it cannot be imported."""
+    try:
+        return point.load()
+    except Exception as error:  # whatever the package raises while it is imported
+        package = "an installed package" if point.dist is None else f"the package {point.dist.name}"
+        raise ConfigError(
+            "task.name",
+            f"{point.name!r}, which {package} registers as {point.value}: {type(error).__name__}: {reason_of(error)}",
+            "an entry point that can be imported",
+            f"correct its entry point in the group {ENTRY_POINTS}, or update {package}",
+        ) from error
 
 
 @cache
@@ -79,7 +94,8 @@ def known_tasks() -> tuple[type[Task], ...]:
 
 def as_task_class(given: object, name: str) -> type[Task]:
     """A user's class as a task, which inherits from `Task` what it does not define. A checkpoint refers to it by
-    `name`. Raises ConfigError unless `given` is a class that defines the loss and the outputs."""
+    `name`. Raises ConfigError unless `given` is a class that defines the loss and the outputs, and whose metrics and
+    annotation, where it has any, are what they have to be."""
     if not isinstance(given, type):
         return _of_instance(given, name)
     for part in ("outputs", "loss_sum"):
@@ -90,6 +106,18 @@ def as_task_class(given: object, name: str) -> type[Task]:
                 "a class with `outputs` (the number of outputs of the network) and `loss_sum(outputs, targets)`",
                 "define both, or subclass a task that has them: from striate.tasks.classify.task import Classify",
             )
+    # Tables of every later run read the metrics of all tasks that were loaded.
+    metrics = getattr(given, "metrics", Task.metrics)
+    if not isinstance(metrics, tuple | list) or not metrics or not all(isinstance(one, Metric) for one in metrics):
+        got = f"{name}, whose class {given.__name__} has metrics = {reprlib.repr(metrics)}"
+        remedy = 'metrics = (striate.Metric("error", higher_is_better=False),), with the comma that makes it a tuple'
+        raise ConfigError("task.name", got, "a tuple of striate.Metric, the headline first", remedy)
+    kind = getattr(given, "annotation", Task.annotation)
+    if kind not in KINDS:
+        near = get_close_matches(str(kind), KINDS, 1)
+        got = f"{name}, whose class {given.__name__} has annotation = {reprlib.repr(kind)}"
+        remedy = f'annotation = "{near[0] if near else Task.annotation}"'
+        raise ConfigError("task.name", got, f"one of {', '.join(KINDS)}", remedy)
     bases = (given,) if issubclass(given, Task) else (given, Task)
     return type(given.__name__, bases, {"name": name, "__module__": given.__module__, "__doc__": given.__doc__})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -157,8 +158,16 @@ class Task:
 
     @classmethod
     def make(cls, data: Dataset, config: TaskConfig, loss: str) -> Self:
-        """The task for `data`, of which it may read the training split; `loss` is one of `losses`."""
+        """The task for `data`, of which it may read the training split; `loss` is one of `losses`. Raises ConfigError
+        where the class cannot be made without arguments."""
         del data, config, loss
+        try:
+            signature(cls).bind()
+        except TypeError as error:
+            name = cls.__name__
+            expected = "a class that is made without arguments, an instance, or `make`, which makes one"
+            remedy = f"in Python: task={name}(…); in a file: give the arguments of {name} defaults"
+            raise ConfigError("task.name", f"{cls.name}: {name}(), {error}", expected, remedy) from None
         return cls()
 
     def state(self) -> dict[str, Any]:
