@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from inspect import signature
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import striate
+from striate.api import diagnose_run, evaluate_player, resume, verify
 from striate.api.keywords import in_arguments
 from striate.cli import main
 from striate.errors import StriateError
@@ -22,6 +25,10 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a class to explain": (lambda: striate.explain(nn.Linear, "a.png"), "a type"),  # type: ignore[arg-type]
     "a class to evaluate": (lambda: striate.evaluate(nn.Linear, "iris"), "a type"),  # type: ignore[arg-type]
     "a loss by torch's name": (lambda: striate.train("iris", loss="cross_entropy"), "loss='cross-entropy'"),
+    "None to load": (lambda: striate.load(None), "a NoneType"),  # type: ignore[arg-type]
+    "a module to export": (lambda: striate.export(nn.Linear(4, 2), "torch"), "a Linear"),  # type: ignore[arg-type]
+    "a number to compare": (lambda: striate.compare(3), "an int"),  # type: ignore[arg-type]
+    "a list to resume": (lambda: resume(["runs/none"]), "a list"),  # type: ignore[arg-type]
     "one run to compare": (lambda: striate.compare("runs/none"), "runs/none"),
 }
 
@@ -32,6 +39,17 @@ def test_the_wrong_kind(case: str) -> None:
     with pytest.raises(StriateError) as raised:
         call()
     assert said in str(raised.value)
+
+
+def test_what_takes_the_path_of_a_run_takes_the_run() -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
+    run = striate.train((x, y), "mlp(4)", epochs=1, out="r", set={"execution.plan": "plain"})
+    assert striate.load(run).run == run.path
+    assert resume(run, data=(x, y), quiet=True).metrics == run.metrics
+    assert verify(run).path == run.path
+    for verb in (diagnose_run, partial(striate.play, out="game.gif"), evaluate_player, striate.learning_curve):
+        with pytest.raises(StriateError, match=r"not in a file|learned from samples"):
+            verb(run)
 
 
 @pytest.mark.parametrize(

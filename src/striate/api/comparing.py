@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from striate.evaluation.compare_runs import RunPredictions, compare_predictions
 from striate.evaluation.comparison import Comparison
 from striate.evaluation.evaluate import evaluate_trained, groups_of, plan_evaluation
 from striate.machine.allocator import allocator_policy, usual_policy
-from striate.runs.directory import RunDirectory, open_run
+from striate.runs.directory import RunDirectory, open_run, path_of_run
 from striate.runs.verified_files import read_verified_json
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.registry import saved_predictions, task_of_run
@@ -49,8 +49,8 @@ def compare(
     """
     if split not in COMPARED:
         raise UsageError("--split", repr(split), " or ".join(COMPARED), "--split test")
-    runs = [runs] if isinstance(runs, str | Path | Run) else runs
-    opened = [open_run(run.path if isinstance(run, Run) else Path(run)) for run in runs]
+    runs = runs if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
+    opened = [open_run(path_of_run(run)) for run in runs]
     _refuse_too_few(opened)
     say = announce or (lambda _: None)
     if any(plays(run.path) for run in opened):

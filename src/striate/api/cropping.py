@@ -26,6 +26,7 @@ from striate.data.scan import why_unreadable
 from striate.data.sources.list_source import list_source
 from striate.errors import DataError, UsageError
 from striate.inference.predictor import plain_predictor
+from striate.runs.directory import path_of_run
 from striate.tasks.found import Found
 from striate.training.request import ConfigSource, merge_request, read_config
 from striate.training.trained import Trained
@@ -88,10 +89,9 @@ def crop_data(
     """
     if not 0 <= margin <= 4:
         raise UsageError("--margin", f"{margin:g}", "a share of the sides from 0 to 4", f"--margin {MARGIN:g}")
-    path = run.path if isinstance(run, Run) else run
-    trained = path if isinstance(path, Trained) else load(path)
+    trained = run if isinstance(run, Trained) else load(run)
     if threshold is not None:
-        place = Path() if isinstance(path, Trained) else Path(path)
+        place = Path() if isinstance(run, Trained) else path_of_run(run)
         trained = with_rule_of(place, trained, None, str(threshold))
     request = merge_request(read_config(config), data=str(data), size=size, fields={}).data
     listing = list_source(request)

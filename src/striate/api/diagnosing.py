@@ -28,7 +28,7 @@ from striate.doctor.setup.preserved_state import state_preserved
 from striate.errors import ConfigError, RunError, UsageError
 from striate.models.build import Model, module_of_run, named_model
 from striate.records import Finding
-from striate.runs.directory import RunDirectory, open_run, read_metrics
+from striate.runs.directory import RunDirectory, RunPath, open_run, path_of_run, read_metrics
 from striate.runs.files import write_text
 from striate.training.config import Config
 from striate.training.config_file import config_from_yaml
@@ -93,7 +93,7 @@ def diagnose_training(
 
 
 def diagnose_run(
-    path: str | Path,
+    path: RunPath,
     *,
     module: nn.Module | Callable[..., nn.Module] | None = None,
     seconds: float = BUDGET,
@@ -105,7 +105,7 @@ def diagnose_run(
     `module` for a run of a network made in Python. Nothing is written. Raises StriateError.
     """
     _refuse_seconds(seconds)
-    run = open_run(Path(path))
+    run = open_run(path_of_run(path))
     config = config_from_yaml(run.config)
     if is_environment(config.data.source):
         return _diagnose_rewards(config, run)

@@ -41,7 +41,7 @@ from striate.exporting.exported_file import is_exported, require_layers
 from striate.inference.plan import InferencePlan, PlanMode, require_plan_mode
 from striate.machine.allocator import allocator_policy, usual_policy
 from striate.models.trusted_code import is_given
-from striate.runs.directory import RunDirectory, open_run, read_seen
+from striate.runs.directory import RunDirectory, RunPath, open_run, path_of_run, read_seen
 from striate.runs.events import note_files
 from striate.runs.files import explained, explained_in_place, write_json, write_text
 from striate.runs.plain_files import is_there, make_folder, read_text
@@ -118,7 +118,7 @@ def _evaluate(
             got, remedy = "a network without data", 'evaluate(trained, "mnist5k")'
             raise RunError("evaluate", got, "data to measure it on", remedy)
         return _evaluate_on(chosen, *_other_data(chosen, data, names, {}, announce), plan)
-    path = run.path if isinstance(run, Run) else Path(run)
+    path = path_of_run(run)
     if is_exported(path) and path.exists():
         return _evaluate_exported(path, data, names, plan, cost, threshold, announce)
     opened, saved = open_run(path), load(path)
@@ -342,10 +342,10 @@ _DPI = 110
 
 
 @explained_in_place()
-def write_evaluation(run: str | Path, evaluation: Evaluation) -> tuple[Path, ...]:
+def write_evaluation(run: RunPath, evaluation: Evaluation) -> tuple[Path, ...]:
     """Write an evaluation on other data into the folder `evaluations` of the run, as JSON and as text; the paths. No
     file with other content is overwritten. Raises RunError."""
-    opened, document = open_run(Path(run)), evaluation.to_json()
+    opened, document = open_run(path_of_run(run)), evaluation.to_json()
     place = _free(opened, f"{evaluation.data}-{evaluation.split}", document)
     write_json(place, document)
     write_text(place.with_suffix(".txt"), f"{evaluation}\n")
@@ -409,13 +409,13 @@ def robustness(
 
 
 @explained_in_place()
-def write_robustness(run: str | Path, found: Robustness, *, other: bool = False) -> tuple[Path, Path]:
+def write_robustness(run: RunPath, found: Robustness, *, other: bool = False) -> tuple[Path, Path]:
     """Write `robustness.json` and `plots/robustness.png` into the run, or, of `other` data, both into its folder
     `evaluations`; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure
     from striate.visualize.metric_curves import robustness_figure
 
-    opened = open_run(Path(run))
+    opened = open_run(path_of_run(run))
     document, picture = opened.robustness, opened.plots / "robustness.png"
     if other:
         document = _free(opened, f"{found.data}-{found.split}-robustness", found.to_json())
@@ -462,12 +462,12 @@ def invariance(
 
 
 @explained_in_place()
-def write_invariance(run: str | Path, found: Invariance) -> tuple[Path, Path]:
+def write_invariance(run: RunPath, found: Invariance) -> tuple[Path, Path]:
     """Write `invariance.json` and `plots/invariance.png` into the run; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure
     from striate.visualize.metric_curves import invariance_figure
 
-    opened = open_run(Path(run))
+    opened = open_run(path_of_run(run))
     picture = opened.plots / "invariance.png"
     figure = invariance_figure(found.to_json(), title=of_split(found.data, found.split, found.n))
     with explained(opened.plots):

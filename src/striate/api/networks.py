@@ -30,7 +30,7 @@ from striate.models.preserved_state import copied, same_random_state
 from striate.models.trained_modules import note_trained
 from striate.models.trusted_code import is_named, take_as
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
-from striate.runs.directory import RunDirectory, open_run
+from striate.runs.directory import RunDirectory, RunPath, open_run, path_of_run
 from striate.runs.files import write_text
 from striate.runs.lock import owner
 from striate.runs.plain_files import is_there, typed
@@ -47,7 +47,7 @@ from striate.training.trained import Trained, trained_from_dict
 
 
 def load(
-    path: str | Path,
+    path: RunPath,
     *,
     module: nn.Module | Callable[..., nn.Module] | None = None,
     task: str | type | Task | None = None,
@@ -77,7 +77,7 @@ def load(
     not named, or that has changed; UsageError for an unknown class, and for a rate that validation has too few samples
     for.
     """
-    path = Path(path)
+    path = path_of_run(path)
     if is_exported(path):
         if module is not None and not isinstance(module, nn.Module):
             raise UsageError("module", "a class or function", "an nn.Module", "module=MyNetwork()")

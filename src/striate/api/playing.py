@@ -14,7 +14,7 @@ from torch import nn
 from striate.api.announcing import Announce, announcer
 from striate.errors import UsageError, pasted
 from striate.report.rewards import MILLISECONDS, finish_rewards
-from striate.runs.directory import RunDirectory, create_run, open_run, read_metrics, refuse_occupied
+from striate.runs.directory import RunDirectory, RunPath, create_run, open_run, read_metrics, refuse_occupied
 from striate.runs.events import already_finished, append_event
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
@@ -140,7 +140,7 @@ class RecordedEpisodes:
         return {"path": str(self.path), "episodes": episodes, "actions": counts, "film_is_cut": self.cut}
 
 
-def play(run: str | Path, out: str | Path, *, episodes: int = 1, seed: int = 0) -> RecordedEpisodes:
+def play(run: RunPath, out: str | Path, *, episodes: int = 1, seed: int = 0) -> RecordedEpisodes:
     """Let the network of a run play whole episodes, always the best action, and write them as a GIF.
 
     The episodes occur neither in training nor in validation or test; `seed` chooses them. Raises RunError for a run
@@ -159,7 +159,7 @@ def play(run: str | Path, out: str | Path, *, episodes: int = 1, seed: int = 0) 
     return RecordedEpisodes(path, played, player.actions, len(frames), len(frames) >= MOST_FRAMES)
 
 
-def evaluate_player(run: str | Path, *, episodes: int | None = None) -> Played:
+def evaluate_player(run: RunPath, *, episodes: int | None = None) -> Played:
     """Play the run's test episodes again, or as many `episodes`, with the same sequence of seeds. Raises RunError."""
     player: Player = load_player(run)
     control = player.config.task.control

@@ -24,7 +24,7 @@ from striate.evaluation.written_inference import written_inference
 from striate.inference.plan import InferencePlan, PlanMode, require_plan_mode
 from striate.inference.predictor import Predictor, batch_size, plain_predictor
 from striate.machine.allocator import allocator_policy, usual_policy
-from striate.runs.directory import open_run
+from striate.runs.directory import open_run, path_of_run
 from striate.training.trained import Prediction, Trained
 from striate.visualize.picture import names_sample, sample_input
 from striate.wording import several
@@ -154,7 +154,7 @@ def predict_files(
     takes none, UsageError for an unknown `plan`.
     """
     require_plan_mode(plan)
-    trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
+    trained = run if isinstance(run, Trained) else load(run)
     files, ignored, rows = _list(paths, trained.preparation)
     samples = [file for file in files if file in rows and rows[file].error is None]
     if not files:
@@ -190,7 +190,7 @@ def _recorded(run: str | Path | Run | Trained) -> InferencePlan | None:
     if isinstance(run, Trained):
         return None
     with suppress(RunError):
-        return written_inference(open_run(run.path if isinstance(run, Run) else Path(run)))
+        return written_inference(open_run(path_of_run(run)))
     return None
 
 

@@ -151,6 +151,6 @@ def match(run: str | Path | Run | Trained, one: str | Path, other: str | Path) -
 
 
 def _trained(run: str | Path | Run | Trained) -> Trained:
-    trained = run if isinstance(run, Trained) else load(run.path if isinstance(run, Run) else run)
+    trained = run if isinstance(run, Trained) else load(run)
     require_pictures(trained.preparation)
     return trained

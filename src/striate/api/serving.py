@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from striate.api.networks import load
 from striate.api.training import Run
 from striate.errors import UsageError
 from striate.machine.waiting import IdleTeam
+from striate.runs.directory import path_of_run
 from striate.serving.application import make_application
 from striate.serving.server import Server, listen
 from striate.serving.service import Limits, Service
@@ -36,14 +37,14 @@ def serve(
     `announce` is given the address once the server answers, `say` later messages. When the server ends, accepted
     requests have 1.7 seconds to finish. Raises StriateError for a run that cannot be loaded, and for a port that is
     not free."""
-    given = [runs] if isinstance(runs, str | Path | Run) else list(runs)
+    given = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
     if not given:
         raise UsageError("serve", "no run", "a run, or several", "striate serve runs/NAME")
     if token is not None and (not token.isascii() or not token.isprintable() or len(token) < 8):
         expected = "8 or more printable ASCII characters"
         raise UsageError("--token", several(len(token), "character"), expected, "leave out --token: striate makes one")
     token = token or secrets.token_urlsafe(24)
-    paths = [run.path if isinstance(run, Run) else Path(run) for run in given]
+    paths = [path_of_run(run) for run in given]
     service = Service(paths, load, limits or Limits(), say)
     # Waiting threads of torch sleep, since the same cores also read pictures and answer requests.
     with listen(host, port) as listening, closing(IdleTeam()) as team:

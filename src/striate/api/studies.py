@@ -18,7 +18,7 @@ from striate.errors import UsageError
 from striate.models.build import Model, named_model
 from striate.models.config import NONE
 from striate.models.trusted_code import is_given
-from striate.runs.directory import open_run, read_metrics
+from striate.runs.directory import RunPath, open_run, path_of_run, read_metrics
 from striate.runs.files import explained, explained_in_place, write_json
 from striate.runs.plain_files import make_folder
 from striate.studies.learning_curve.learning_curve import LearningCurve
@@ -58,7 +58,7 @@ def learning_curve(
     Raises RunError for a run that is not complete or has no network, DataError, ConfigError, ModelError.
     """
     say = announce or (lambda _: None)
-    opened = open_run(run.path if isinstance(run, Run) else Path(run))
+    opened = open_run(path_of_run(run))
     load(opened.path)  # says what is missing, where the network cannot be built again
     config, metrics = config_from_yaml(opened.config), read_metrics(opened)
     saved = saved_predictions(opened, "test")
@@ -91,12 +91,12 @@ def refuse_learning_curve(
 
 
 @explained_in_place()
-def write_learning_curve(run: str | Path, found: LearningCurve) -> tuple[Path, Path]:
+def write_learning_curve(run: RunPath, found: LearningCurve) -> tuple[Path, Path]:
     """Write `learning-curve.json` and `plots/learning-curve.png` into the run; their paths. Raises RunError."""
     from striate.visualize.canvas import of_split, save_figure
     from striate.visualize.metric_curves import learning_curve_figure
 
-    opened = open_run(Path(run))
+    opened = open_run(path_of_run(run))
     picture = opened.plots / "learning-curve.png"
     metric, title = metric_named(found.metric), of_split(found.data, "test", found.n_test)
     figure = learning_curve_figure(found.to_json(), title=title, name=metric.name, share=metric.is_share)

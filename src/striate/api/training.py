@@ -32,9 +32,11 @@ from striate.report.finish import finish_run
 from striate.runs.checkpoint import without_checkpoint
 from striate.runs.directory import (
     RunDirectory,
+    RunPath,
     create_run,
     further_command,
     open_run,
+    path_of_run,
     read_metrics,
     refuse_occupied,
 )
@@ -80,6 +82,10 @@ class Run:
     path: Path
     metrics: dict[str, Any]
 
+    def __fspath__(self) -> str:
+        """Its directory: what takes the path of a run also takes the run."""
+        return str(self.path)
+
     @property
     def report(self) -> Path:
         """The one-page report, which opens in any browser."""
@@ -117,10 +123,8 @@ class Run:
 
 def path_of(run: str | Path | Run | Trained) -> Path:
     """The folder or checkpoint of any of these. Raises RunError for a network that was loaded from no run."""
-    if isinstance(run, Run):
-        return run.path
     if not isinstance(run, Trained):
-        return Path(run)
+        return path_of_run(run)
     if run.run is None:
         got, remedy = "a network without a run", 'give the run: "runs/NAME"'
         raise RunError("run", got, "a run, or a network that striate.load loaded from one", remedy)
@@ -306,7 +310,7 @@ def _train(
 
 
 def resume(
-    path: str | Path,
+    path: RunPath,
     *,
     module: nn.Module | Callable[..., nn.Module] | None = None,
     data: Data = None,
@@ -328,7 +332,8 @@ def resume(
         if coordinator.is_follower:
             return Run(*follow_run(coordinator, module))
         console = console or Console(stderr=True)
-        config = config_from_yaml(open_run(Path(path)).config)
+        path = path_of_run(path)
+        config = config_from_yaml(open_run(path).config)
         own: dict[str, object] = {
             "task.name": task,
             "task.loss": loss,
@@ -340,8 +345,8 @@ def resume(
             take_as(str(get_field(config, name)), value, ARGUMENTS[name])
         module = module_of_run(config.model.name, module)
         with given_data(data, announcer(console, quiet)) as source:
-            refuse_other_data(source, config, "resume", Path(path))
-            return _resume(Path(path), module, console, quiet, coordinator)
+            refuse_other_data(source, config, "resume", path)
+            return _resume(path, module, console, quiet, coordinator)
 
 
 def refuse_other_data(source: str | None, config: Config, verb: str, run: Path) -> None:

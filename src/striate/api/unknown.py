@@ -22,7 +22,7 @@ from striate.errors import DataError
 from striate.evaluation.drift import MOST, Drift, measure_drift, picture_quantities
 from striate.evaluation.similarity.vectors import compute_vectors
 from striate.evaluation.unknown import UnknownMeasured, inputs_of, measure_unknown, signals_of
-from striate.runs.directory import open_run
+from striate.runs.directory import RunPath, open_run, path_of_run
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
 from striate.training.trained import Trained
@@ -31,13 +31,14 @@ from striate.wording import several
 _AT_ONCE, _FEWEST = 64, 20
 
 
-def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce | None = None) -> UnknownMeasured:
+def evaluate_unknown(run: RunPath, unknown: str | Path, *, announce: Announce | None = None) -> UnknownMeasured:
     """Measure how well the network of `run` recognizes samples of classes that it was not trained on: those of
     `unknown`, a folder of pictures at any depth or data in any form that `train` takes, against the run's held-out
     split.
 
     The run's data are read, to compare features with those of training samples. Raises DataError, RunError.
     """
+    run = path_of_run(run)
     trained, data = load(run), _data_of(run, announce)
     _, inputs = _read(trained, unknown, announce)
     signals = signals_of(trained, inputs)
@@ -47,9 +48,10 @@ def evaluate_unknown(run: str | Path, unknown: str | Path, *, announce: Announce
     return measure_unknown(trained, data.splits, data.held_out, signals, run=str(run), name=str(unknown))
 
 
-def data_drift(run: str | Path, new: str | Path, *, announce: Announce | None = None) -> Drift:
+def data_drift(run: RunPath, new: str | Path, *, announce: Announce | None = None) -> Drift:
     """Test whether the pictures of `new`, a folder or data in any form that `train` takes, are like the held-out ones
     of `run`, by the features of its network and by statistics of the pictures. Raises DataError, RunError."""
+    run = path_of_run(run)
     trained, data = load(run), _data_of(run, announce)
     paths, inputs = _read(trained, new, announce)
     now, statistics_now, contents = _features(trained, inputs)

@@ -13,7 +13,7 @@ from striate.errors import RunError, UsageError, pasted
 from striate.models.build import module_of_run
 from striate.models.trusted_code import given
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
-from striate.runs.directory import RunDirectory, open_run
+from striate.runs.directory import RunDirectory, RunPath, open_run, path_of_run
 from striate.runs.environment import describe_environment, read_environment
 from striate.runs.lock import owner
 from striate.runs.plain_files import is_there
@@ -65,7 +65,7 @@ class Verification:
 
 
 def verify(
-    path: str | Path,
+    path: RunPath,
     *,
     steps: int | None = None,
     module: nn.Module | Callable[..., nn.Module] | None = None,
@@ -80,7 +80,7 @@ def verify(
     """
     if steps is not None and steps < 1:
         raise UsageError("--steps", str(steps), "1 or more", "--steps 100, or leave it out")
-    run = open_run(Path(path))
+    run = open_run(path_of_run(path))
     _refuse_unverifiable(run)
     config = config_from_yaml(run.config)
     module = module_of_run(config.model.name, module)

@@ -19,7 +19,10 @@ from striate.errors import RunError, pasted
 from striate.runs.files import TEMPORARY, append_text, explained, read_optional_json, write_text
 from striate.runs.plain_files import FOLDERS, folder_of, is_there, make_folder, require_kind
 from striate.runs.verified_files import read_verified
-from striate.wording import listed
+from striate.wording import listed, type_of
+
+RunPath = str | os.PathLike[str]
+"""A run directory or a checkpoint: its path, or the `Run` that a training returned."""
 
 LOCK = ".lock"
 """The file that the process which trains a run keeps locked (`striate.runs.lock`)."""
@@ -199,6 +202,15 @@ def _first_free(parent: Path, name: str) -> Path:
                 (parent / f"{name}-{k}").mkdir()
                 return parent / f"{name}-{k}"
     raise RunError(str(parent), f"a million runs named {name}", "a free number", "--out with another name")
+
+
+def path_of_run(run: RunPath) -> Path:
+    """The path of a run directory or a checkpoint. Raises RunError for an object that is none and has none."""
+    try:
+        return Path(run)
+    except TypeError:
+        expected = "the path of a run or a checkpoint, or the Run that striate.train returned"
+        raise RunError("run", type_of(run), expected, 'give its path: "runs/NAME"') from None
 
 
 def open_run(path: Path) -> RunDirectory:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.errors import RunError, pasted
-from striate.runs.directory import RunDirectory, open_run
+from striate.runs.directory import RunDirectory, RunPath, open_run, path_of_run
 from striate.runs.files import explained, write_atomic
 from striate.runs.plain_files import is_there, make_folder, open_plain
 from striate.wording import several
@@ -83,10 +83,10 @@ def write_predictions(run: RunDirectory, saved: Predictions) -> bool:
     return True
 
 
-def read_predictions(run: RunDirectory | str | Path, split: str) -> Predictions | None:
+def read_predictions(run: RunDirectory | RunPath, split: str) -> Predictions | None:
     """The predictions saved for `val` or `test`. None where there are none: a run of an earlier version, or too large a
     split. Raises RunError for a damaged file, and for one whose arrays do not fit its task."""
-    run = run if isinstance(run, RunDirectory) else open_run(Path(run))
+    run = run if isinstance(run, RunDirectory) else open_run(path_of_run(run))
     path = run.predictions / f"{split}.npz"
     if not is_there(path):
         return None

@@ -13,7 +13,7 @@ from striate.data.environments.open_environment import is_environment
 from striate.errors import RunError, pasted
 from striate.models.preserved_state import same_random_state
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
-from striate.runs.directory import open_run
+from striate.runs.directory import RunPath, open_run, path_of_run
 from striate.runs.plain_files import is_there, typed
 from striate.tasks.control.inside import StateMap, map_states
 from striate.tasks.control.network import as_input
@@ -38,10 +38,10 @@ class Player:
     """Names of the actions."""
 
 
-def load_player(path: str | Path) -> Player:
+def load_player(path: RunPath) -> Player:
     """The network of a run (of its best stretch) or of one checkpoint, in eval mode. Raises RunError, also for a run
     that learned from samples."""
-    path = Path(path)
+    path = path_of_run(path)
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
     if not is_there(file):
         run = open_run(path)
