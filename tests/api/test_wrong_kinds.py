@@ -16,7 +16,7 @@ import striate
 from striate.api import diagnose_run, evaluate_player, resume, verify
 from striate.api.keywords import in_arguments
 from striate.cli import main
-from striate.errors import StriateError
+from striate.errors import ConfigError, StriateError
 
 WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a path for a module": (lambda: striate.explain(nn.Linear(4, 2), "rose.jpg"), "a str, for an nn.Module"),
@@ -50,6 +50,13 @@ def test_what_takes_the_path_of_a_run_takes_the_run() -> None:
     for verb in (diagnose_run, partial(striate.play, out="game.gif"), evaluate_player, striate.learning_curve):
         with pytest.raises(StriateError, match=r"not in a file|learned from samples"):
             verb(run)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "mps", "gpu", "auto", "meta", 3, None])
+def test_a_network_is_not_loaded_to_a_device_that_is_not_there(device: str) -> None:
+    """Not called a damaged checkpoint; the device is told before anything is read."""
+    with pytest.raises(ConfigError, match=rf"device\n.*{device}(.|\n)*cpu(.|\n)*device=\"cpu\""):
+        striate.load("runs/none", device=device)
 
 
 @pytest.mark.parametrize(

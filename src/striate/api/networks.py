@@ -39,7 +39,7 @@ from striate.tasks.registry import saved_predictions
 from striate.tasks.task import Task
 from striate.training.code_fields import how_to_resume, refuse_changed_network
 from striate.training.config_file import config_from_yaml, read_yaml
-from striate.training.execution import measured_at_once
+from striate.training.execution import measured_at_once, named_device
 from striate.training.measured import WITHOUT_LABELS
 from striate.training.prepare import read_data
 from striate.training.rewards.player import learned_from_rewards, player_refused
@@ -52,7 +52,7 @@ def load(
     module: nn.Module | Callable[..., nn.Module] | None = None,
     task: str | type | Task | None = None,
     loss: str | Callable[[Any, Any], torch.Tensor] | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     calibrated: bool = False,
     cost: ByClass = None,
     threshold: ByClass = None,
@@ -73,23 +73,23 @@ def load(
     `reject`: a promised error rate; samples for which no single class can be predicted at this rate get none (`label`
     None, with a `reason`). The sets of classes behind this are calibrated on the run's validation split, and contain
     the true class of samples like those with a probability of 1 − `reject` or more.
-    No random state is changed. Raises RunError, also where there is no temperature; ModelError for code that you have
-    not named, or that has changed; UsageError for an unknown class, and for a rate that validation has too few samples
-    for.
+    No random state is changed. Raises RunError, also where there is no temperature; ConfigError for a `device` that is
+    not on this machine; ModelError for code that you have not named, or that has changed; UsageError for an unknown
+    class, and for a rate that validation has too few samples for.
     """
-    path = path_of_run(path)
+    path, place = path_of_run(path), named_device(device, "device", 'device="cpu"')
     if is_exported(path):
         if module is not None and not isinstance(module, nn.Module):
             raise UsageError("module", "a class or function", "an nn.Module", "module=MyNetwork()")
         with same_random_state():
-            loaded = load_exported(path, device, module)
+            loaded = load_exported(path, place, module)
         loaded = with_temperature_of(open_run(path), loaded) if calibrated else loaded
         return with_rejection_of(path, with_rule_of(path, loaded, cost, threshold), reject)
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best
     if not is_there(file):
         raise without_checkpoint(open_run(path), file)
     with same_random_state():  # a network is initialized before it gets the weights of the file
-        saved = load_checkpoint(file, device)
+        saved = load_checkpoint(file, place)
         if learned_from_rewards(saved):
             raise player_refused(path)
         if isinstance(state := saved.get("task"), dict):  # else it is refused below
@@ -102,7 +102,7 @@ def load(
             made = _trained_here(file)
         if made is None and isinstance(name, str) and names_file(name) and is_named(name):
             refuse_changed_network(path, name)
-        trained = replace(trained_from_dict(saved, str(file), torch.device(device), made), run=path)
+        trained = replace(trained_from_dict(saved, str(file), place, made), run=path)
         note_trained(trained.module, path)
     trained = with_temperature_of(open_run(path), trained) if calibrated else trained
     return with_rejection_of(path, with_rule_of(path, trained, cost, threshold), reject)

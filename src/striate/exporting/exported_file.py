@@ -168,7 +168,7 @@ def _format_of(path: Path) -> type[ExportFormat] | None:
     return None
 
 
-def load_exported(path: Path, device: str = "cpu", module: nn.Module | None = None) -> Trained:
+def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Module | None = None) -> Trained:
     """Load a file or folder that `striate export` wrote. The folder of a hub, or its model.safetensors, contains the
     network itself; any other file predicts by its own runtime. Raises UsageError for a missing runtime, RunError for a
     file that striate did not write."""

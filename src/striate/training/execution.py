@@ -29,7 +29,7 @@ def decide_execution(config: Config, data: Dataset) -> Config:
     do."""
     execution = config.execution
     device = execution.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    _check_device(device)
+    named_device(device, "execution.device", "--device cpu")
     # A matrix of a few hundred numbers is done before a second thread wakes up.
     threads = execution.threads or (1 if data.medium.flat else _usual_threads(execution))
     execution = replace(execution, device=device, threads=threads)
@@ -114,12 +114,14 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in ("g++", "clang++", "c++"))
 
 
-def _check_device(device: str) -> None:
+def named_device(device: object, where: str, remedy: str) -> torch.device:
+    """The device of this name. Raises ConfigError for one that striate cannot use, or that is not on this machine."""
     available = ["cpu"] + [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-    name = "cuda:0" if device == "cuda" else device
-    if name not in available:
-        got = f"{device!r}, which PyTorch does not see on this machine"
-        raise ConfigError("execution.device", got, " or ".join(available), "--device cpu")
+    name = str(device)
+    if ("cuda:0" if name == "cuda" else name) not in available:
+        got = f"{name!r}, which PyTorch does not see on this machine"
+        raise ConfigError(where, got, " or ".join(available), remedy)
+    return torch.device(name)
 
 
 @contextmanager
