@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -307,3 +308,12 @@ def test_the_public_names_are_there_and_nothing_else() -> None:
     assert set(striate.__all__) <= set(dir(striate))
     with pytest.raises(AttributeError, match="nonsense"):
         _ = striate.nonsense
+
+
+def test_no_module_of_the_public_functions_has_the_name_of_one() -> None:
+    """A package sets its imported modules as attributes, which would replace the function from its second use on."""
+    from striate import api
+
+    for name in (*api.__all__, *api.__all__):
+        assert not isinstance(getattr(api, name), ModuleType), name
+    assert set(api.__all__) <= set(dir(api))

@@ -18,10 +18,10 @@ from torch import nn
 
 import striate
 from striate.api.predicted_lines import Predicting
-from striate.api.predictions_file import write
-from striate.api.predictions_file.parts import Parts, opened_parts
-from striate.api.predictions_file.table import as_table
-from striate.api.predictions_file.write import predictions_file
+from striate.api.predictions_table import write
+from striate.api.predictions_table.parts import Parts, opened_parts
+from striate.api.predictions_table.table import as_table
+from striate.api.predictions_table.write import predictions_file
 from striate.cli import predict as verb
 from striate.cli.main import main
 from striate.data.dataset import Preparation
@@ -137,7 +137,7 @@ from pathlib import Path
 import torch
 from striate.api import predicted_lines
 from striate.api.predicted_lines import Predicting
-from striate.api.predictions_file import parts, write
+from striate.api.predictions_table import parts, write
 sys.path.insert(0, sys.argv[1])
 from test_predictions_file import brightness
 torch.set_num_threads(1)

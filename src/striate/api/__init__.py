@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from striate.api.playing import evaluate_player, play
     from striate.api.predicted_lines import Predicting
     from striate.api.predicting import FilePrediction, FilePredictions, predict_files
-    from striate.api.predictions_file.write import PredictionsFile, predictions_file
+    from striate.api.predictions_table.write import PredictionsFile, predictions_file
     from striate.api.searching import Match, SearchResult, match, search
     from striate.api.serving import serve
     from striate.api.showing import Shown, show
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "predicting": ("FilePrediction", "FilePredictions", "predict_files"),
     "predicted_lines": ("Predicting",),
-    "predictions_file.write": ("PredictionsFile", "predictions_file"),
+    "predictions_table.write": ("PredictionsFile", "predictions_file"),
     "comparing": ("compare",),
     "cropping": ("CroppedData", "crop_data"),
     "data": ("check_data", "convert_data", "index_data", "pack", "pack_shards"),
@@ -138,3 +138,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PLACE_OF:
         raise AttributeError(f"module 'striate.api' has no attribute {name!r}")
     return getattr(loaded(f"striate.api.{_PLACE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

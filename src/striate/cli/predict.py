@@ -130,7 +130,7 @@ def predict(
 
 def _into_file(request: Predicting, paths: list[str], out: Path, ray: str | None, plan: PlanMode, *, json: bool) -> int:
     """Write all predictions into one Parquet file."""
-    from striate.api.predictions_file.write import predictions_file
+    from striate.api.predictions_table.write import predictions_file
     from striate.cli.output import print_note
 
     with predictions_file(request, paths, out, ray=ray, plan=plan) as found:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from striate.api.predictions_file.table import KEY, Table, arrow, as_table, common_schema, fitted
+from striate.api.predictions_table.table import KEY, Table, arrow, as_table, common_schema, fitted
 from striate.errors import RunError, UsageError, pasted
 from striate.runs.directory import LOCK
 from striate.runs.files import TEMPORARY, explained, write_atomic

@@ -12,7 +12,7 @@ from typing import Any
 
 from striate.api.predicted_lines import Predicting, line_of
 from striate.api.predicting import FilePredictions, predict_files
-from striate.api.predictions_file.parts import Parts, opened_parts
+from striate.api.predictions_table.parts import Parts, opened_parts
 from striate.data.sources.tree import as_text
 from striate.errors import UsageError
 from striate.inference.plan import PlanMode
@@ -108,7 +108,7 @@ def _by_file(request: Predicting, predictions: FilePredictions, ray: str | None)
         for _, of_one in groupby(predictions, lambda predicted: predicted.path):
             yield [line_of(predicted, writers) for predicted in of_one]
         return
-    from striate.api.predictions_file.on_ray import lines_on_ray
+    from striate.api.predictions_table.on_ray import lines_on_ray
 
     # Samples of arrays and tables, refused paths, and file names that are not valid text stay in this process.
     here = tuple(file for file in predictions.files if file in predictions.rows or as_text(file) != file)
