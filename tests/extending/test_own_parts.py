@@ -81,6 +81,8 @@ def test_numbers_are_standardized_for_the_loss() -> None:
         (lambda o, t: functional.cross_entropy(o, t).item(), "a float"),
         (lambda o, t: functional.cross_entropy(o, t) / 0, "inf from .* before the first step"),
         (lambda o, _: o.argmax(1).float().mean(), "does not depend on the network"),
+        (lambda o, t: (o.argmax(1) == t).float().mean().requires_grad_(), "does not depend on the network"),
+        (lambda _, __: torch.tensor(1.0, requires_grad=True), "does not depend on the network"),
         (3, "an? int"),
     ],
 )

@@ -21,6 +21,7 @@ from striate.models.preserved_state import on_trial
 from striate.models.weights.auxiliary_outputs import network_outputs
 from striate.tasks.every import TASKS
 from striate.tasks.losses import scalar
+from striate.tasks.outputs import Outputs, leaves
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
 from striate.training.config_file import get_field
@@ -208,16 +209,23 @@ def refuse_wrong_loss(network: nn.Module, task: Task, train: Split, normalize: N
         result = task.outputs_for(network, normalize(train.inputs[:_TRIED]), targets)
         outputs = network_outputs(network, result, whole=task.reads_tree).outputs
         loss = scalar(task.loss_sum(outputs, targets), whose) / task.weight(targets)
+        depends = loss.requires_grad and _depends_on(loss, outputs)
     if not torch.isfinite(loss).item():
         got = f"{loss.item():g} from {whose} before the first step"
         raise ConfigError(
             "task.loss", got, "a finite number", "check logarithms, divisions and the units of the targets"
         )
-    if not loss.requires_grad:
+    if not depends:
         got = f"a loss from {whose} that does not depend on the network"
         raise ConfigError(
             "task.loss", got, "a loss computed from the outputs by torch alone", "remove detach and argmax"
         )
+
+
+def _depends_on(loss: torch.Tensor, outputs: Outputs) -> bool:
+    """Whether a gradient of the loss reaches any of the outputs: a constant may have `requires_grad` too."""
+    tensors = [part for part in leaves(outputs) if part.requires_grad]
+    return bool(tensors) and any(g is not None for g in torch.autograd.grad(loss, tensors, allow_unused=True))
 
 
 def refuse_wrong_transform(network: nn.Module, config: Config, train: Split) -> None:
