@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -40,6 +41,7 @@ from striate.training.config import Config
 
 RNG = np.random.default_rng(0)
 IMAGES, LABELS = RNG.integers(0, 256, (60, 6, 6), dtype=np.uint8), np.arange(60) % 3
+WORDS = np.array(["a", "b", "c"])[LABELS]
 PLAIN = {"execution.plan": "plain"}
 
 
@@ -80,6 +82,18 @@ def test_all_forms_are_the_same_samples_as_those_of_an_npz(data: object) -> None
     for name, split in expected.splits.items():
         assert torch.equal(found.splits[name].inputs[:], split.inputs[:])
         assert torch.equal(found.splits[name].targets, split.targets)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [WORDS.astype(object), pd.Series(WORDS), pd.Series(WORDS).to_numpy(), pd.Categorical(WORDS)],
+    ids=["objects", "series", "its array", "categorical"],
+)
+def test_texts_in_an_array_of_objects_are_classes(names: object) -> None:
+    data = read((IMAGES, names))
+    assert data.classes == ("a", "b", "c")
+    assert torch.equal(data.splits["train"].targets, read((IMAGES, WORDS)).splits["train"].targets)
+    assert read((IMAGES, LABELS.astype(object))).classes == ("0", "1", "2")
 
 
 def test_a_dataset_names_its_classes() -> None:
@@ -191,6 +205,7 @@ class Empty(Pictures):
         ((IMAGES, LABELS[:5]), "as many targets"),
         ((torch.zeros(4, 6, 6, dtype=torch.bfloat16), [0, 1, 0, 1]), r"x\.float\(\)"),
         (({"a": 1}, LABELS), "Python objects"),
+        ((IMAGES, np.array(["cat", None] * 30, dtype=object)), r"NoneType and str(.|\n)*only texts"),
         ({"trian": (IMAGES, LABELS)}, "a mapping with trian"),
         ({}, "a mapping with nothing"),
         (3, "an? int"),

@@ -47,6 +47,7 @@ _EXPECTED = 'a name or path, (x, y), {"train": (x, y), "test": (x, y)}, a Datase
 # Usual names of columns in data sets of Hugging Face.
 _INPUTS = ("image", "img", "pixel_values", "x", "input", "inputs", "features", "data")
 _TARGETS = ("label", "labels", "target", "targets", "y", "class", "fine_label", "annotation", "mask", "value")
+_NUMBERS = int | float | np.number | np.bool_
 _Blocks = dict[str | None, tuple[np.ndarray, np.ndarray]]
 
 
@@ -295,7 +296,7 @@ def _how_to_resize(columns: tuple[str, str] | None) -> str:
 
 
 def _array(values: Any, where: str) -> np.ndarray:
-    """An array from a tensor, picture, number or nested list."""
+    """An array from a tensor, picture, number or nested list, of numbers or of texts; pandas keeps both as objects."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     try:
@@ -304,9 +305,15 @@ def _array(values: Any, where: str) -> np.ndarray:
         reason = " ".join(str(error).split())[:200]
         remedy = "give it as float32: x.float()" if "BFloat16" in reason else "stack it first"
         raise DataError(where, f"{type(values).__name__}: {reason}", "an array of numbers", remedy) from None
-    if array.dtype == object:
-        raise DataError(where, f"{type(values).__name__} of Python objects", "an array of numbers", "stack it first")
-    return array
+    if array.dtype != object:
+        return array
+    members = array.ravel().tolist()
+    if members and any(all(isinstance(one, kind) for one in members) for kind in (str, _NUMBERS)):
+        return np.array(members).reshape(array.shape)
+    got = f"{type(values).__name__} of Python objects ({listed(sorted({type(one).__name__ for one in members}))})"
+    mixed = all(isinstance(one, str | _NUMBERS | None) for one in members)
+    remedy = "leave out what has no value, and give only numbers or only texts" if mixed else "stack it first"
+    raise DataError(where, got, "an array of numbers or of texts", remedy)
 
 
 def _digest(blocks: _Blocks) -> str:
