@@ -126,6 +126,26 @@ def test_other_objects_are_refused_as_what_they_are(given: object, got: str) -> 
         trained().predict(given)
 
 
+@pytest.mark.parametrize(
+    ("highest", "advice"),
+    [
+        (0.99, "(255 * x).round().astype('uint8')"),
+        (200.5, "x.round().astype('uint8')"),
+        (1600, "scale the values to 0 to 255"),
+        (np.nan, "replace NaN and Inf"),
+    ],
+)
+def test_how_values_become_bytes_depends_on_their_range(highest: float, advice: str) -> None:
+    x = np.full((8, 8), highest)
+    with pytest.raises(DataError) as caught:
+        trained().predict(x)
+    assert advice in caught.value.remedy
+    assert ("NaN" if np.isnan(highest) else f"{highest:g}") in caught.value.got
+    if "uint8" in advice:
+        code = caught.value.remedy.partition("predict(")[2][:-1]
+        assert trained().predict(eval(code, {"x": x})).label
+
+
 def test_a_folder_given_as_one_image_is_refused_with_the_function_that_takes_it(folder: Path) -> None:
     with pytest.raises(DataError, match="a folder") as caught:
         trained().predict(folder)

@@ -204,6 +204,19 @@ def channels_first(x: NDArray[Any], positions: tuple[int, ...], channels: Collec
     return None
 
 
+def _as_bytes(raw: NDArray[Any]) -> tuple[str, str]:
+    """The range of values that are not bytes, in words, and how they become bytes."""
+    if not np.isfinite(raw).all():
+        return " with NaN or Inf", "replace NaN and Inf by numbers first"
+    low, high = float(raw.min()) + 0.0, float(raw.max()) + 0.0  # no negative zero
+    values = f" with values from {low:.4g} to {high:.4g}"
+    if low < 0 or high > 255:
+        return values, "scale the values to 0 to 255, as in the training images; then: predict(x.astype('uint8'))"
+    if high <= 1:
+        return values, "for values of 0 to 1: predict((255 * x).round().astype('uint8'))"
+    return values, "for values of 0 to 255: predict(x.round().astype('uint8'))"
+
+
 class Medium:
     """A kind of samples, and how they become inputs of a network."""
 
@@ -428,12 +441,9 @@ class Medium:
         if raw is None or (dtype == np.uint8 and raw.dtype != dtype):
             path = "a path or a PIL image, which are resized; or " * self.pictures or "a path, or " * self.of_files
             remedy = f"give {path}an array of exactly this shape, or a batch of them; a list is several samples"
-            raise DataError(
-                "predict",
-                f"an array of shape {array.shape} and type {array.dtype}",
-                f"shape {shape} and type {dtype}",
-                remedy if raw is None else "for values of 0 to 1: predict((255 * x).round().astype('uint8'))",
-            )
+            values, as_bytes = ("", remedy) if raw is None else _as_bytes(raw)
+            got = f"an array of shape {array.shape} and type {array.dtype}{values}"
+            raise DataError("predict", got, f"shape {shape} and type {dtype}", as_bytes)
         return raw.astype(dtype)
 
     def batch_of(self, given: NDArray[Any], preparation: Preparation) -> bool:
