@@ -217,6 +217,16 @@ def test_what_are_no_data(data: object, told: str) -> None:
         read(data)
 
 
+def test_what_a_dataset_raises_is_told_with_the_sample() -> None:
+    class Broken(Pictures):
+        def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+            return super().__getitem__(number) if number != 7 else {}["label"]
+
+    with pytest.raises(KeyError) as caught:
+        read(Broken())
+    assert caught.value.__notes__ == ["for sample 7 of data: Broken.__getitem__(7)"]
+
+
 def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str]) -> None:
     run = striate.train((IMAGES, LABELS), "mlp(4)", epochs=1, out="r", set=PLAIN)
     assert not objects._held

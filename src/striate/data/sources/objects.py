@@ -258,7 +258,11 @@ def _from_dataset(
     inputs, targets = [], []
     columns: tuple[str, str] | None = None
     for number in numbers:
-        sample = data[number]
+        try:
+            sample = data[number]
+        except Exception as error:
+            error.add_note(f"for sample {number} of {where}: {name}.__getitem__({number})")
+            raise
         if isinstance(sample, Mapping):
             columns = columns or _columns(sample, where)
             sample = tuple(sample.get(column) for column in columns)
