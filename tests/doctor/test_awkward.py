@@ -264,11 +264,20 @@ def test_a_task_of_a_near_spelling_is_asked_for_by_its_name() -> None:
         assert (caught.value.where, caught.value.remedy) == ("task", 'task="classify"')
 
 
+@pytest.mark.parametrize(("count", "advice"), [(10, "pair each input"), (0, "give data with samples")])
+def test_arrays_without_a_target_for_each_input_are_refused(count: int, advice: str) -> None:
+    x, y = torch.rand(20 if count else 0, 4), torch.zeros(count, dtype=torch.long)
+    with pytest.raises(UsageError, match="as many targets as inputs") as caught:
+        striate.diagnose(nn.Linear(4, 2), (x, y))
+    assert advice in caught.value.remedy
+
+
 @pytest.mark.parametrize("task", ["ranking", "multilabel"])
 def test_a_task_without_a_usual_loss_needs_one(task: str) -> None:
     with pytest.raises(UsageError) as caught:
         striate.diagnose(network(), loader(), task=task)
-    assert (caught.value.where, caught.value.remedy) == ("loss", "loss=torch.nn.MSELoss()")
+    assert caught.value.where == "loss"
+    assert caught.value.remedy.startswith("loss=torch.nn.BCEWithLogitsLoss() for several labels a sample")
     assert "none of classify, regress, segment" in str(caught.value)
 
 

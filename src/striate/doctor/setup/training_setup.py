@@ -119,7 +119,8 @@ def make_setup(
     if loss is None and step is None and targets is None:
         usual = [name for name in TASKS if task_class(name).diagnosed_as is not None]
         expected = f"a loss, if the task is none of {', '.join(usual)}"
-        raise UsageError("loss", f"none, for task {task!r}", expected, "loss=torch.nn.MSELoss()")
+        remedy = "loss=torch.nn.BCEWithLogitsLoss() for several labels a sample; else the loss that you train with"
+        raise UsageError("loss", f"none, for task {task!r}", expected, remedy)
     if not isinstance(optimizer, Optimizer):
         _load_optimizers()
     return TrainingSetup(
@@ -185,7 +186,8 @@ def _batches(data: object, name: str, model: nn.Module, *, shuffled: bool) -> It
         x, y = (torch.as_tensor(part) for part in cast("tuple[Any, Any]", data))
         if len(x) != len(y) or not len(x):
             got = f"{several(len(x), 'input')} and {several(len(y), 'target')}"
-            raise UsageError(name, got, "as many targets as inputs, and one at least", f"{name}=(x, y)")
+            remedy = "give data with samples" if not len(x) and not len(y) else "pair each input with its own target"
+            raise UsageError(name, got, "as many targets as inputs, and one at least", remedy)
         # NumPy's default is float64, which is rarely intended.
         dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
         given = cast("tuple[Any, Any]", data)

@@ -69,6 +69,15 @@ def test_dropout_is_turned_off_for_the_handful() -> None:
     assert not asked(CANNOT_OVERFIT_BATCH, model, digits(), loss=LOSS, optimizer=adam(model))
 
 
+def test_a_network_in_half_precision_is_tried_too() -> None:
+    data: Any = digits().dataset
+    x, y = data.tensors
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).bfloat16()
+    batches = DataLoader(TensorDataset(x.bfloat16(), y), 32)
+    asked(CANNOT_OVERFIT_BATCH, model, batches, loss=LOSS, optimizer=adam(model, 1e-6))
+
+
 def test_another_optimizer_is_not_tried_in_a_step_with_its_own() -> None:
     model = perceptron()
     optimizer = adam(model, 1e-6)

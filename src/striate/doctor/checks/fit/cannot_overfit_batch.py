@@ -12,6 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.fit.fitting import Fit, blends, fit_of, need_predictions, trial_with_adam
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import keys_of
 from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Trial, go_on
 from striate.doctor.setup.batch import size_of
@@ -144,9 +145,8 @@ def _contradicting(evidence: Evidence) -> float:
         return 0.0
     if x[0].numel() < _DISTINCT or len(x) != len(labels):
         return 0.0
-    rows = x.reshape(len(x), -1).contiguous()
     classes: dict[bytes, set[int]] = {}
-    keys = [row.tobytes() for row in rows.numpy()]
+    keys = keys_of(x)
     for key, label in zip(keys, labels.tolist(), strict=True):
         classes.setdefault(key, set()).add(label)
     return sum(len(classes[key]) > 1 for key in keys) / len(keys)

@@ -73,6 +73,14 @@ def test_labels_that_the_step_moves_out_of_range_are_told() -> None:
     assert "the step changes them" in finding.measured
 
 
+@pytest.mark.parametrize("gap", [False, True])
+def test_labels_without_gaps_are_not_to_be_renumbered(gap: bool) -> None:
+    y = torch.arange(60) % 3
+    (finding,) = asked(LABEL_RANGE, nn.Linear(4, 2), (more_rows(60, 4), torch.where(y == 2, 7, y) if gap else y))
+    assert ("Number the classes" in finding.remedy) == gap
+    assert f"ive the last layer {8 if gap else 3} outputs" in finding.remedy
+
+
 def of_thresholds(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Of K − 1 thresholds for K ordered classes, as CORAL has it."""
     levels = (labels[:, None] > torch.arange(logits.shape[1])).float()

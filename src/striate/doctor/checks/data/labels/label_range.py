@@ -135,10 +135,12 @@ def _finding(y: torch.Tensor, classes: int, what: str) -> Finding:
             "Remove such samples (`keep = y >= 0`), or let the loss ignore them: "
             f"`CrossEntropyLoss(ignore_index={low})`."
         )
+    elif int(y.min()) == 0 and len(y.unique()) == int(y.max()) + 1:
+        remedy = f"Give the last layer {several(int(y.max()) + 1, 'output')}."
     else:
         remedy = (
-            f"Number the classes from 0 (`names = sorted(set(y)); y = [names.index(v) for v in y]`), or give the last "
-            f"layer {several(int(y.max()) + 1, 'output')}."
+            "Number the classes from 0 (`names = sorted(set(y.tolist())); y = [names.index(v) for v in y.tolist()]`), "
+            f"or give the last layer {several(int(y.max()) + 1, 'output')}."
         )
     return LABEL_RANGE.finding(
         severity="error",
