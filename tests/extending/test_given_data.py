@@ -234,6 +234,8 @@ def test_a_run_says_so_and_asks_for_them_again(capsys: pytest.CaptureFixture[str
     assert source.startswith("given in Python: arrays ")
     with pytest.raises(DataError, match=r"striate\.evaluate\(run, \(x, y\)\)"):
         striate.evaluate(run)
+    with pytest.raises(DataError, match=r"other functions need a file: np\.savez\('data\.npz', x=x, y=y\)"):
+        striate.show(run, "embedding")
     assert main(["eval", "r"]) == 2
     assert "given in Python" in capsys.readouterr().err
     assert main(["train", "--config", "r/config.yaml", "--out", "again"]) == 2

@@ -74,8 +74,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a trained network on `data`, prepared as in its training; by default on the run's own test split.
 
-    `data` as `train` takes them, arrays and datasets too; `names`, like `data.names`, names its columns or arrays if
-    they differ from those of the run's data.
+    `data` as `train` takes them, arrays and datasets too; a run that was trained on such gets them passed again.
+    `names`, like `data.names`, names its columns or arrays if they differ from those of the run's data.
 
     Of other data the given test split is used, or everything (split `all`) where there is none; samples that the run
     was trained on are a finding. A `Trained` is evaluated like its run; one without a run, and the folder of a hub,

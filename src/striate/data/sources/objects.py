@@ -95,8 +95,10 @@ def list_given(source: str, layout: Layout) -> Listing:
             f"data {source}",
             "data that were given in Python and are not in a file",
             "the same data again, as an argument",
-            "in Python, to train: striate.train((x, y), config='RUN/config.yaml'); to measure: striate.evaluate(run, "
-            "(x, y)); to resume: striate.api.resume(run, data=(x, y))",
+            "in Python: striate.evaluate(run, (x, y)), striate.robustness(run, (x, y)), "
+            "striate.export(run, data=(x, y)), striate.api.resume(run, data=(x, y)), "
+            "or striate.train((x, y), config='RUN/config.yaml'); commands and other functions need a file: "
+            "np.savez('data.npz', x=x, y=y), and a run that was trained on data.npz",
         )
     return list_arrays(found.name, source, found.blocks, layout=layout, class_names=found.classes, notes=found.notes)
 
