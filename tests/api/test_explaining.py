@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -108,5 +109,32 @@ def test_what_cannot_be_explained(run: Path) -> None:
         striate.explain(run, "x.png", box=1, point="nose")
     with pytest.raises(ModelError, match="inputs that the network takes"):
         striate.explain(nn.Linear(3, 2), np.zeros((2, 3, 4)))
-    with pytest.raises(DataError, match="one normalized input"):
+    for wrong, advice in (
+        (np.zeros((2, 3, 4), np.uint8), "image / 255 of bytes"),
+        (np.full((2, 3, 4), np.nan, np.float32), "nan_to_num"),
+        ("x.png", r"striate\.explain\(run, image\)"),
+    ):
+        with pytest.raises(DataError, match=f"one normalized input(.|\n)*{advice}"):
+            striate.explain(nn.Linear(3, 2), wrong)
+    with pytest.raises(DataError, match="a tensor of 2×3×4,"):
         striate.explain(nn.Linear(3, 2), np.zeros((2, 3, 4), np.uint8))
+    for rule in ({"cost": {"ill": 9}}, {"threshold": {"ill": 0.2}}):
+        with pytest.raises(UsageError, match="for an nn"):
+            striate.explain(nn.Linear(3, 2), torch.ones(3), **rule)
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (3, 12), (1, 8, 8), (1, 5, 5, 5), (2, 5, 5, 5)])
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_module_takes_one_input_of_any_number_of_axes(shape: tuple[int, ...], batch: bool) -> None:
+    """A leading 1 may be the channel or the batch."""
+    layer = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}[len(shape) - 1]
+    torch.manual_seed(0)
+    network = nn.Sequential(layer(shape[0], 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * prod(shape[1:]), 3))
+    x = torch.rand((1, *shape) if batch else shape)
+    explained = striate.explain(network, x, "saliency")
+    assert explained.input.shape == shape
+
+
+def test_a_module_in_half_precision_is_explained() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)).bfloat16()
+    assert striate.explain(network, torch.rand(3, 8, 8), "saliency").label

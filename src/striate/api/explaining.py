@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from striate.api.networks import load
+from striate.api.networks import load, with_rule_of
 from striate.api.subject import find_subject, game_state
 from striate.api.training import Run
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement
 from striate.data.predict_inputs import row_named
-from striate.errors import DataError, StriateError, UsageError, pasted
+from striate.errors import DataError, ModelError, StriateError, UsageError, pasted
 from striate.evaluation.similarity.vectors import sample_features
 from striate.exporting.exported_file import require_layers
 from striate.inference.any_size import filled_up, takes
@@ -65,7 +65,7 @@ def explain(
 
     `image` as in `Trained.predict`: a path, a PIL image, or a raw array of the training shape; or a sample of a named
     data set (`mnist5k#17`); for a table, its numbers, also as text (`"5.1,3.5,1.4,0.2"`); of arrays and tables also a
-    sample in a file (`"new.npz#3"`). For an `nn.Module`, which has no preparation, a normalized tensor (C, H, W) or
+    sample in a file (`"new.npz#3"`). For an `nn.Module`, which has no preparation, a normalized tensor (C, *spatial) or
     (F,). `method`: `saliency`, `integrated-gradients`, `smoothgrad`, `grad-cam` or `occlusion`; `auto` tries all of
     these, and several layers for Grad-CAM; by name only: `deconvnet` and `guided-backprop`. `cost` and `threshold` of a
     run say how its class is chosen, as in `load`. To explain one part of the prediction: a `box` by its number, from 1,
@@ -82,9 +82,10 @@ def explain(
         raise UsageError("explain", type_of(run_or_trained), expected, 'striate.explain("runs/NAME", image)')
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
         if isinstance(run_or_trained, nn.Module):
-            if requested is not None:
-                got, expected = f"{requested[0]} {requested[1]} for an nn.Module", "a run, whose task defines parts"
-                raise UsageError("explain", got, expected, f"leave out {requested[0]}")
+            given = [requested] if requested else [x for x in (("cost", cost), ("threshold", threshold)) if x[1]]
+            for kind, value in given:
+                got, expected = f"{kind} {value} for an nn.Module", "a run, whose task defines classes and parts"
+                raise UsageError("explain", got, expected, f"leave out {kind}")
             return _explain_module(run_or_trained, image, method)
         return _explain(run_or_trained, image, method, cost, threshold, requested)
 
@@ -118,7 +119,10 @@ def _explain(
     require_layers(path)
     if not isinstance(path, Trained) and plays(path):
         return _explain_state(load_player(path), image, method, str(path), part)
-    trained = path if isinstance(path, Trained) else load(path, cost=cost, threshold=threshold)
+    if isinstance(path, Trained):
+        trained = with_rule_of(path.run or Path(), path, cost, threshold)
+    else:
+        trained = load(path, cost=cost, threshold=threshold)
     _refuse_input(trained)
     network = type(trained.module).__name__ if isinstance(path, Trained) else str(path)
     if part is not None:
@@ -390,21 +394,22 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
 
 def _explain_module(module: nn.Module, image: Any, method: RequestedMethod) -> Explanation:
     """Explain a network without a run: its classes are numbers, and the input is used as given."""
-    expected = "one normalized input (C, H, W) or (F,) of finite floating-point values"
-    remedy = "use striate.load(run), which prepares images"
+    expected = "one normalized input (C, *spatial) or (F,) of finite floating-point values"
     try:
         given = torch.as_tensor(image).detach().clone()
     except (TypeError, ValueError, RuntimeError):  # a path, a picture, a ragged list
+        remedy = "give a tensor, normalized as in training; a run prepares images: striate.explain(run, image)"
         raise DataError("image", f"a {type(image).__name__}, for an nn.Module", expected, remedy) from None
-    given = given[None] if given.ndim in (1, 3) else given
-    if given.ndim not in (2, 4) or len(given) != 1 or not given.is_floating_point():
+    if not given.ndim or not given.is_floating_point():
+        remedy = "give floating-point values, normalized as in training: image / 255 of bytes, then (x - mean) / std"
         raise DataError("image", f"a tensor of {show_shape(given.shape)}, {given.dtype}", expected, remedy)
     if not given.isfinite().all():
-        raise DataError("image", "values that are NaN or Inf", expected, remedy)
+        raise DataError("image", "values that are NaN or Inf", expected, "replace them: torch.nan_to_num(image)")
     refuse_without_numbers(module)
     copy = trial_copy(module)
     with number_format_explained(module), on_trial(copy), torch.enable_grad():
-        question = make_question(copy, as_input(copy, given))
+        question = _question(copy, given)
+        given = question.x
         maps, covering, nudge = _maps_and_changes(question, method, None)
         outputs = question.outputs(question.x)
         probabilities = None if question.kind == "number" else question.probabilities(outputs)[0]
@@ -423,6 +428,21 @@ def _explain_module(module: nn.Module, image: Any, method: RequestedMethod) -> E
         Nearest(missing="No training samples to compare with: a network without its run has no data; name its run."),
         () if probabilities is not None else (f"The first of {several(count, 'output')} is explained.",),
     )
+
+
+def _question(module: nn.Module, given: torch.Tensor) -> Question:
+    """The question about one input, which is given without the batch or as a batch of one. Raises ModelError where the
+    network takes neither."""
+    # The usual inputs, (F,) and (C, H, W), have an odd number of axes, and one more with the batch.
+    forms = (given[None], given) if given.ndim in (1, 3) else (given, given[None])
+    refused = list[ModelError]()
+    for x in forms:
+        if x.ndim > 1 and len(x) == 1:
+            try:
+                return make_question(module, as_input(module, x))
+            except ModelError as error:
+                refused.append(error)
+    raise refused[0]
 
 
 def _fields(outputs: torch.Tensor, probabilities: torch.Tensor | None, classes: tuple[str, ...]) -> dict[str, Any]:

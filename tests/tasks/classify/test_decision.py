@@ -226,3 +226,4 @@ def test_an_explanation_follows_the_rule(run: Path) -> None:
     assert (explained.label, explained.nudge) == ("ill", None)
     assert explained.runner_up[0] != "ill"
     assert "1000 for ill" in " ".join(str(explained).split())
+    assert striate.explain(striate.load(run), image, "saliency", cost={"ill": 1000}).label == "ill"

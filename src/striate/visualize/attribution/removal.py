@@ -20,7 +20,7 @@ def removed(x: torch.Tensor) -> torch.Tensor:
     if x.ndim == 2:
         return torch.zeros_like(x)
     widths = (0.0, 0.0, *(side / BLUR for side in x.shape[2:]))
-    return torch.from_numpy(gaussian_filter(x.detach().cpu().numpy(), widths, mode="nearest")).to(x)
+    return torch.from_numpy(gaussian_filter(x.detach().float().cpu().numpy(), widths, mode="nearest")).to(x)
 
 
 def without(x: torch.Tensor, taken: torch.Tensor, blank: torch.Tensor) -> torch.Tensor:
