@@ -27,6 +27,7 @@ from striate.doctor.run_curves import TOO_SHORT, curve_findings, read_curves
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.errors import ConfigError, RunError, UsageError
 from striate.models.build import Model, module_of_run, named_model
+from striate.models.preserved_state import usual_torch
 from striate.records import Finding
 from striate.runs.directory import RunDirectory, RunPath, open_run, path_of_run, read_metrics
 from striate.runs.files import write_text
@@ -63,6 +64,7 @@ class TrainingDiagnosis:
 
 
 @known_keywords
+@usual_torch()
 def diagnose_training(
     data: Data = None,
     model: Model = "auto",
@@ -92,6 +94,7 @@ def diagnose_training(
         return _diagnose(prepared, seconds)
 
 
+@usual_torch()
 def diagnose_run(
     path: RunPath,
     *,

@@ -26,7 +26,7 @@ from striate.exporting.exported_file import is_exported, load_exported, require_
 from striate.models.build import Model, build_model, module_of_run
 from striate.models.from_file import names_file
 from striate.models.from_run import names_run
-from striate.models.preserved_state import copied, same_random_state
+from striate.models.preserved_state import copied, same_random_state, usual_torch
 from striate.models.trained_modules import note_trained
 from striate.models.trusted_code import is_named, take_as
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
@@ -46,6 +46,7 @@ from striate.training.rewards.player import learned_from_rewards, player_refused
 from striate.training.trained import Trained, trained_from_dict
 
 
+@usual_torch()
 def load(
     path: RunPath,
     *,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from striate.api.announcing import Announce
 from striate.api.keywords import known_keywords
 from striate.data.media.every_medium import PICTURE
@@ -69,7 +67,7 @@ def plan_training(
     run in `config` decided are. Cached plans are ignored, and the new one is cached for later trainings. An `nn.Module`
     and all random states stay as they are. Raises StriateError; TrainingError where a plain training step fails.
     """
-    from striate.models.preserved_state import copied, original_preserved
+    from striate.models.preserved_state import copied, original_preserved, usual_torch
 
     if not 0 < seconds <= 3600:
         raise ConfigError("seconds", f"{seconds:g}", "more than 0, and at most 3600", "--seconds 20")
@@ -84,7 +82,7 @@ def plan_training(
         merged = with_open_plan(merged)
         # A copy may refer to the original, by a closure.
         alone = nullcontext() if original is None else original_preserved(original)
-        with memory_explained(merged), alone, torch.inference_mode(False), torch.enable_grad():
+        with memory_explained(merged), alone, usual_torch():
             module = None if original is None else copied(original)
             with_data, dataset = read_data(merged, announce)
             prepared = prepare_data(with_data, dataset, module, request=merged, plan_seconds=seconds)

@@ -17,6 +17,7 @@ from striate.data.sources.objects import Data, given_data
 from striate.errors import UsageError
 from striate.models.build import Model, named_model
 from striate.models.config import NONE
+from striate.models.preserved_state import usual_torch
 from striate.models.trusted_code import is_given
 from striate.runs.directory import RunPath, open_run, path_of_run, read_metrics
 from striate.runs.files import explained, explained_in_place, write_json
@@ -39,6 +40,7 @@ from striate.training.request import ConfigSource, merge_request, read_config, r
 _DPI = 120
 
 
+@usual_torch()
 def learning_curve(
     run: str | Path | Run,
     *,
@@ -108,6 +110,7 @@ def write_learning_curve(run: RunPath, found: LearningCurve) -> tuple[Path, Path
 
 
 @known_keywords
+@usual_torch()
 def find_learning_rate(
     data: Data = None,
     model: Model = "auto",
@@ -163,6 +166,7 @@ def find_learning_rate(
 
 
 @known_keywords
+@usual_torch()
 def sweep(
     data: Data = None,
     over: Mapping[str, str | Sequence[object]] | Iterable[str] = (),

@@ -25,6 +25,7 @@ from striate.data.sources.objects import Data, given_data
 from striate.errors import DataError, ModelError, RunError, UsageError, reason_of
 from striate.evaluation.evaluate import groups_of
 from striate.models.build import Model, module_of_run, named_model
+from striate.models.preserved_state import usual_torch
 from striate.models.trained_modules import note_trained
 from striate.models.trusted_code import name_of, take_as
 from striate.records import Finding
@@ -143,6 +144,7 @@ would change each other's."""
 
 
 @known_keywords
+@usual_torch()
 def train(
     data: Data = None,
     model: Model = "auto",
@@ -309,6 +311,7 @@ def _train(
         return _train_to_end(run, prepared, console, quiet, coordinator, reader)
 
 
+@usual_torch()
 def resume(
     path: RunPath,
     *,

@@ -11,6 +11,7 @@ from torch import nn
 
 from striate.errors import RunError, UsageError, pasted
 from striate.models.build import module_of_run
+from striate.models.preserved_state import usual_torch
 from striate.models.trusted_code import given
 from striate.runs.checkpoint import load_checkpoint, without_checkpoint
 from striate.runs.directory import RunDirectory, RunPath, open_run, path_of_run
@@ -64,6 +65,7 @@ class Verification:
         }
 
 
+@usual_torch()
 def verify(
     path: RunPath,
     *,

@@ -140,6 +140,19 @@ def same_random_state(cuda: Iterable[int] = ()) -> Iterator[None]:
                 sys.modules["numpy.random"].seed()
 
 
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """While the body, or the decorated function, runs, gradients are computed and new weights are float32, whatever the
+    caller has set in torch."""
+    dtype = torch.get_default_dtype()
+    with torch.inference_mode(False), torch.enable_grad():
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
 def seed_all(seed: int) -> None:
     """Seed the generators of Python, torch, and NumPy if it is loaded: a training step may draw from any of them."""
     torch.manual_seed(seed)

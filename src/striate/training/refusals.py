@@ -189,12 +189,11 @@ def number_format_explained(network: nn.Module) -> Iterator[None]:
         others = {p.dtype for p in network.parameters() if p.is_floating_point()} - {torch.float32}
         if not others or isinstance(error, torch.OutOfMemoryError):
             raise
-        double = torch.get_default_dtype() in others
         raise ModelError(
             f"model {type(network).__name__}",
             "weights in " + ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others)),
             "weights in float32, like the inputs",
-            "torch.set_default_dtype(torch.float32) before building the network" if double else "model.float()",
+            "model.float()",
         ) from None
 
 

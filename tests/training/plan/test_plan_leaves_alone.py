@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import numpy as np
 import pytest
 import torch
 from short_runs import asked_for
@@ -48,13 +49,20 @@ def test_gradients_are_computed_whatever_the_caller_computes(mode: Callable[[], 
         assert striate.plan_training("digits", network, seconds=0.1).record.rows
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_numbers_of_another_format_are_told_in_plain_words(given: bool) -> None:
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double() if given else "conv(4,3) relu gap fc(10)"
-    remedy = r"model\.float\(\)" if given else r"torch\.set_default_dtype\(torch\.float32\)"
-    torch.set_default_dtype(torch.float32 if given else torch.float64)
+def test_numbers_of_another_format_are_told_in_plain_words() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).double()
+    with pytest.raises(ModelError, match=r"(?s)weights in float64.*model\.float\(\)"):
+        striate.plan_training("digits", network, seconds=0.1)
+
+
+def test_a_network_that_striate_builds_is_float32_whatever_the_caller_has_set() -> None:
+    torch.set_default_dtype(torch.float64)
     try:
-        with pytest.raises(ModelError, match=rf"(?s)weights in float64.*{remedy}"):
-            striate.plan_training("digits", network, seconds=0.1)
+        assert striate.plan_training("digits", "conv(4,3) relu gap fc(10)", seconds=0.1).record.rows
+        with torch.no_grad():
+            run = striate.train("digits", "mlp(4)", epochs=1, out="r", set={"execution.plan": "plain"})
+        assert striate.load(run).predict(np.zeros((8, 8), np.uint8)).label
+        assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+    assert torch.is_grad_enabled()
