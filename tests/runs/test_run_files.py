@@ -178,3 +178,11 @@ def test_a_row_with_other_columns_keeps_each_number_in_its_own(tmp_path: Path) -
     assert path.read_text() == "epoch,age,loss\n1,0.5,2.0\n2,,1.0\n"
     append({"epoch": 3, "loss": 0.5, "skipped": 1})
     assert path.read_text() == "epoch,age,loss,skipped\n1,0.5,2.0,\n2,,1.0,\n3,,0.5,1\n"
+
+
+def test_a_relative_path_without_a_run_is_told_with_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=f"no such folder, seen from {tmp_path}"):
+        open_run(Path("runs/first"))
+    with pytest.raises(RunError, match="no such folder\n"):
+        open_run(tmp_path / "runs" / "first")

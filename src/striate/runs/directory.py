@@ -220,6 +220,7 @@ def open_run(path: Path) -> RunDirectory:
             path = path.parent.parent
         run = RunDirectory(path)
         found, sweep = is_there(run.config), _is_sweep(path)
+        seen_from = "" if path.is_absolute() else f", seen from {Path.cwd()}"
     if not found and sweep:
         best = path / "best"
         remedy = f"give that run: {pasted(best)}" if best.is_dir() else f"striate sweep --resume {pasted(path)}"
@@ -231,7 +232,7 @@ def open_run(path: Path) -> RunDirectory:
         got = f"{kind} with only a network, without the data, splits and calibration of its run"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     if not found:
-        got = "a folder without config.yaml" if path.is_dir() else "no such folder"
+        got = "a folder without config.yaml" if path.is_dir() else f"no such folder{seen_from}"
         if is_there(run.best):
             remedy = f"restore config.yaml; or predict with the network alone: striate predict {pasted(run.best)} PATH"
             raise RunError(str(path), f"{got}, which contains a network", "a complete run directory", remedy)
