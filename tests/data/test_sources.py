@@ -721,6 +721,7 @@ def test_one_hot_rows_of_integers_are_classes_and_floats_on_request(tmp_path):
     assert any("y.argmax(1)" in note for note in whole.notes)
     given = load(npz(tmp_path / "floats.npz", x=random(12, 4, 4), y=one_hot.astype(float), classes=names))
     assert (given.annotation, given.target_names) == ("number", ("a", "b", "c"))
+    assert any("--task classify" in note for note in given.notes)
     for name in ("whole", "floats"):
         config = DataConfig(source=str(tmp_path / f"{name}.npz"))
         for annotation, expected in (("class", LABELS), ("labels", one_hot)):

@@ -62,6 +62,9 @@ def list_arrays(
     if _is_one_hot(y):
         notes = (*notes, f"Targets: one 1 in each row of y {y.shape}, read as class numbers, y.argmax(1).")
         y = y.argmax(1)
+    elif y.ndim == 2 and y.dtype.kind == "f" and are_one_hot(y):
+        rows = f"floats with one 1 in each row of y {y.shape}"
+        notes = (*notes, f"Targets: {rows}, read as numbers unless the task reads classes: --task classify.")
     if x.size == 0:
         raise DataError(f"data {source}", f"inputs of shape {x.shape}", "at least one sample", "check the file")
     # Masks have height and width, so that the axes of the inputs are certain.
