@@ -42,6 +42,7 @@ def test_layers_in_a_list_are_told_as_a_network() -> None:
         ("3x8x8", "give (3, 8, 8)"),
         ("3, 8, 8", "give (3, 8, 8)"),
         (torch.zeros(1, 3, 8, 8), "give (3, 8, 8), its shape without the batch"),
+        (torch.zeros(1, 5, dtype=torch.long), "give (x,), a tuple with this example x"),
         (np.zeros(5), "give (5,), its shape"),
         (np.array([3, 8, 8]), "give (3, 8, 8)"),
         ((1, 3, 8, 8, 8), "leave out the batch: (3, 8, 8, 8)"),

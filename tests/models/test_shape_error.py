@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import striate
 from striate.errors import InputMisfit, ModelError, ShapeError
 from striate.layers.convolution import LocallyConnected
 from striate.layers.pooling import GlobalAveragePool
@@ -191,7 +192,11 @@ OTHERS = {
         "Provided sizes [3, 3]",
         "make `0` ({kind}) or the layers before it fit",
     ),
-    "layer": (nn.Embedding(3, 4), "scalar types", "give `0` ({kind}) the inputs that it takes"),
+    "layer": (
+        nn.Embedding(3, 4),
+        "scalar types",
+        "striate.summarize takes an example of its whole numbers: (torch.ones(1, 4).long(),)",
+    ),
 }
 
 
@@ -297,3 +302,11 @@ def test_a_size_that_a_layer_refuses_is_none_to_name() -> None:
         check_forward(network, (1, 5, 5))
     assert caught.value.where == "`1` (Conv2d)"
     assert caught.value.remedy == "make its padding 3 or its kernel_size 3"
+
+
+def test_a_network_of_whole_numbers_is_summarized_by_the_example_of_the_remedy() -> None:
+    network = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 2))
+    with pytest.raises(ModelError) as caught:
+        striate.summarize(network, (5,))
+    assert caught.value.remedy.endswith("(torch.ones(1, 5).long(),)")
+    assert striate.summarize(network, (torch.ones(1, 5).long(),)).params == 50

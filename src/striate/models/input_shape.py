@@ -50,6 +50,8 @@ def _no_sequence(given: object) -> tuple[str, str]:
         values = given.tolist() if len(shape) == 1 < shape[0] <= 4 and hasattr(given, "tolist") else []
         if values and all(type(value) is int and value > 0 for value in values):
             return f"{type_of(given)} of {several(len(values), 'number')}", f"give {tuple(values)}"
+        if str(getattr(given, "dtype", "")).startswith("torch.int"):
+            return f"{type_of(given)} of whole numbers of shape {shape}", "give (x,), a tuple with this example x"
         single = f"{shape[1:]}, its shape without the batch" if len(shape) > 1 else f"{shape}, its shape"
         return f"{type_of(given)} of shape {shape}", f"give {single}"
     if isinstance(given, int) and not isinstance(given, bool):

@@ -53,7 +53,10 @@ def shape_error(failure: Failure, network: nn.Module, input_shape: Shape, runs: 
     for rule in (_more_arguments, _features, _channels, _window, _normalized, _joined):
         advice = advice or rule(failure)
     if advice is None:
-        advice = _Advice("", f"a network that takes inputs of {input_shape}", _place_to_fix(failure.error, named))
+        remedy = _place_to_fix(failure.error, named)
+        if "scalar types: Long, Int" in str(failure.error):  # a shape alone means floating-point values
+            remedy = f"striate.summarize takes an example of its whole numbers: (torch.ones{(1, *input_shape)}.long(),)"
+        advice = _Advice("", f"a network that takes inputs of {input_shape}", remedy)
     remedy = advice.remedy
     if isinstance(inner, _WINDOWS) and "larger than" in advice.got:
         least = smallest_size(input_shape, runs)
