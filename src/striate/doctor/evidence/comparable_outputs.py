@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import quality
+from striate.doctor.evidence.quality import form_of, quality
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
 from striate.doctor.setup.reached_objects import reached_values
@@ -20,6 +20,7 @@ from striate.observe.tensors import tensors_in
 from striate.tasks.every import TASKS
 
 _COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+_OF_LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
 _DRAWS = ("randn", "randn_like", "normal", "rand", "rand_like")
 _SURE = 12.0
 _ALIKE = 0.5
@@ -80,6 +81,15 @@ def ignores_targets(evidence: Evidence) -> bool:
         fits = classes == (outputs.shape[1] if outputs.numel() > targets.numel() else 2)
     given = _given_to_network(evidence, targets) or _gives_losses(evidence, outputs)
     return fits and not given and not evidence.targets_matter
+
+
+def are_read_as_probabilities(evidence: Evidence, outputs: torch.Tensor) -> bool:
+    """Whether all outputs lie in 0 to 1 (and those of several classes sum to 1), and no loss of the step reads them as
+    logits. The logits of an untrained network may lie in that range by chance."""
+    if any(call.name in _OF_LOGITS and call.input.numel() == outputs.numel() for call in evidence.calls.losses):
+        return False
+    within = bool(((outputs >= 0) & (outputs <= 1)).all())
+    return within and (outputs.ndim < 2 or outputs.shape[1] == 1 or form_of(outputs) == "probabilities")
 
 
 def _a_loss_gets(evidence: Evidence, targets: torch.Tensor) -> bool:

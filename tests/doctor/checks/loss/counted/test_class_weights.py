@@ -41,6 +41,17 @@ def test_weights_in_a_loss_of_ones_own_favor_rare_classes(power: float) -> None:
     assert ["common classes have the larger weights" in finding.measured for finding in found] == [True] * (power > 0)
 
 
+@pytest.mark.parametrize("kind", ["logits", "probabilities"])
+def test_a_binary_loss_weighs_both_classes_alike_where_outputs_lie_in_0_to_1(kind: str) -> None:
+    torch.manual_seed(0)
+    y = (torch.arange(160) % 4 == 0).float()[:, None]
+    loader = DataLoader(TensorDataset(torch.rand(len(y), 8), y), 16)
+    model = nn.Sequential(nn.Linear(8, 1), nn.Hardtanh(0.1, 0.9) if kind == "logits" else nn.Sigmoid())
+    loss = nn.BCEWithLogitsLoss() if kind == "logits" else nn.BCELoss()
+    with pytest.raises(NoEvidence, match="the loss has no class weights"):
+        asked(CLASS_WEIGHTS, model, loader, loss=lambda outputs, y: loss(outputs, y))
+
+
 def test_a_loss_without_class_weights_is_skipped_for_that_reason() -> None:
     y = torch.arange(4).repeat(40)
     loader = DataLoader(TensorDataset(torch.randn(len(y), 64), y), 32, shuffle=True)

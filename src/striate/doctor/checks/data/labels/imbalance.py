@@ -12,6 +12,7 @@ from striate.doctor.checks.data.labels.class_counts import class_counts, need_us
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import are_read_as_probabilities
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.recorded_iterators import has_own_batch_sampler
@@ -110,8 +111,9 @@ def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tenso
     if not isinstance(outputs, torch.Tensor) or y is None or y.ndim > 2 or evidence.samples.plain is False:
         return even
     rows = torch.stack([(evidence.samples.labels == k).nonzero()[0, 0] for k in classes])
-    share = bool(((outputs >= 0) & (outputs <= 1)).all())
-    middle = 1 / outputs.shape[1] if share and outputs.ndim > 1 and outputs.shape[1] > 1 else 0.5 if share else 0.0
+    middle = 0.0
+    if are_read_as_probabilities(evidence, outputs):
+        middle = 1 / outputs.shape[1] if outputs.ndim > 1 and outputs.shape[1] > 1 else 0.5
     zeros = torch.full((len(rows), *outputs.shape[1:]), middle, dtype=outputs.dtype, device=outputs.device)
     zeros.requires_grad_()
     try:

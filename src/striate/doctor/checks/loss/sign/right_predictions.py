@@ -10,9 +10,8 @@ from torch.nn import functional
 
 from striate.doctor.evidence.calls import StepCalls
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.comparable_outputs import predicts_targets
+from striate.doctor.evidence.comparable_outputs import are_read_as_probabilities, predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import form_of
 from striate.doctor.evidence.substituted_outputs import calls_with, loss_of
 from striate.doctor.setup.batch import altered, leaves, main_tensor, parts
 
@@ -50,7 +49,7 @@ def higher_if_right(evidence: Evidence) -> str | None:
         return None
     if (text := _added_score(evidence, outputs, labels, predictions[0], surer[0])) is not None:
         return text
-    form = _unchanged if _are_probabilities(outputs) else _logits
+    form = _unchanged if are_read_as_probabilities(evidence, outputs) else _logits
     backward, returned = evidence.calls.backward, evidence.first.loss or 0.0
     sign = -1.0 if backward and backward[0] * returned < 0 else 1.0  # the value that goes backward is minimized
     try:
@@ -76,7 +75,7 @@ def _added_score(
     The same outputs are tried with the batch's labels and with other labels. A part that does not depend on labels, as
     a penalty or the loss of a teacher, is the same for both.
     """
-    batch, form = evidence.train.raw[0], _unchanged if _are_probabilities(outputs) else _logits
+    batch, form = evidence.train.raw[0], _unchanged if are_read_as_probabilities(evidence, outputs) else _logits
     place = next((path for path, tensor in leaves(batch) if tensor is labels), None)
     if place is None or len(evidence.calls.backward) != 1:
         return None
@@ -119,11 +118,6 @@ def _are_proportional(one: StepCalls, other: StepCalls) -> bool:
 
 def _loss_with(evidence: Evidence, outputs: torch.Tensor) -> float:
     return loss_of(evidence, lambda _, tensor: outputs if tensor.shape == outputs.shape else tensor)
-
-
-def _are_probabilities(outputs: torch.Tensor) -> bool:
-    within = bool(((outputs >= 0) & (outputs <= 1)).all())
-    return within and (outputs.ndim < 2 or outputs.shape[1] == 1 or form_of(outputs) == "probabilities")
 
 
 def _unchanged(probabilities: torch.Tensor) -> torch.Tensor:
