@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, said
 from for_checks.scripts import SCRIPT, found, values
+from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.loss.counted.class_weights import CLASS_WEIGHTS
 from striate.doctor.evidence.clock import NoEvidence
 
@@ -50,6 +51,39 @@ def test_a_binary_loss_weighs_both_classes_alike_where_outputs_lie_in_0_to_1(kin
     loss = nn.BCEWithLogitsLoss() if kind == "logits" else nn.BCELoss()
     with pytest.raises(NoEvidence, match="the loss has no class weights"):
         asked(CLASS_WEIGHTS, model, loader, loss=lambda outputs, y: loss(outputs, y))
+
+
+@pytest.mark.parametrize(("largest", "severity"), [(1.0, None), (2.5, None), (5.0, "note"), (300.0, "warning")])
+@pytest.mark.parametrize("kind", ["classes", "positives", "by hand"])
+def test_a_large_weight_of_a_class_that_is_not_rare(largest: float, severity: str | None, kind: str) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(160) % (4 if kind == "classes" else 2)
+    weights = torch.tensor([1.0, largest, 1.0, 1.0])
+
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        if kind == "classes":
+            return functional.cross_entropy(outputs, y, weight=weights)
+        if kind == "positives":
+            return functional.binary_cross_entropy_with_logits(outputs[:, 0], y.float(), pos_weight=weights[1])
+        return (functional.cross_entropy(outputs, y, reduction="none") * weights[y]).mean()
+
+    loader = DataLoader(TensorDataset(torch.randn(len(y), 64), y), 32, shuffle=True)
+    model = nn.Linear(64, {"classes": 4, "positives": 1, "by hand": 2}[kind])
+    for check in (CLASS_WEIGHTS, IMBALANCE):
+        found = said(check, model, loader, loss=loss, optimizer=torch.optim.SGD(model.parameters(), 1e-6))
+        own = severity is not None and check is CLASS_WEIGHTS
+        assert [one.severity for one in found] == [severity] * own
+        assert all(f"class 1 counts {largest:.0f} times as much" in one.measured for one in found)
+
+
+def test_weights_that_make_rare_classes_count_too_much_are_named() -> None:
+    torch.manual_seed(0)
+    y = torch.repeat_interleave(torch.arange(3), torch.tensor([200, 100, 20]))
+    loader = DataLoader(TensorDataset(torch.randn(len(y), 64), y), 32, shuffle=True)
+    for rare, named in ((10.0, 0), (300.0, 1)):
+        loss = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 2.0, rare]))
+        assert len(said(CLASS_WEIGHTS, nn.Linear(64, 3), loader, loss=loss)) == named
+        assert not said(IMBALANCE, nn.Linear(64, 3), loader, loss=loss)
 
 
 def test_a_loss_without_class_weights_is_skipped_for_that_reason() -> None:

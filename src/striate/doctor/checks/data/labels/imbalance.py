@@ -45,7 +45,7 @@ def _of_positions(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]
         return
     most, least = int(present[counts[present].argmax()]), int(present[counts[present].argmin()])
     ratio = float(counts[most] / counts[least])
-    found, words = _recall(evidence, least)
+    found, words = recall(evidence, least)
     if ratio < VERY_IMBALANCED or found is None or found >= 0.5:
         return
     yield IMBALANCE.finding(
@@ -64,16 +64,20 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     present = counts.nonzero().flatten()
     if len(present) < 2:
         return
-    weighed = counts[present].double() * weights_of_classes(evidence, present)
+    weights = weights_of_classes(evidence, present)
+    weighed = counts[present].double() * weights
     most, least = int(present[weighed.argmax()]), int(present[weighed.argmin()])
     ratio = float(weighed.max() / weighed.min().clamp_min(1e-12))
-    severity = imbalance_severity(ratio)
+    severity, frequency = imbalance_severity(ratio), float(counts[most] / counts[least])
     if severity is None or int(counts[most]) < (_SEEN if evidence.train.whole else _SEEN_OF_A_PART):
         return
+    if imbalance_severity(frequency) is None:
+        return  # the weights of the loss make the difference, which `loss.class-weights` reports
     need_used_targets(evidence)
-    known, words = _recall(evidence, least)
+    known, words = recall(evidence, least)
     if known is not None and known >= _FOUND:
         severity = "note"
+    weighted = "" if bool((weights == weights[0]).all()) else f", {ratio:.0f} times with the weights of the loss"
     evidence.pictures["data.imbalance"] = Picture(
         "bars",
         "Samples of each class",
@@ -83,8 +87,8 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
     yield IMBALANCE.finding(
         severity=severity,
         where="training loader",
-        measured=f"class {most} is {ratio:.0f} times as frequent ({several(int(counts[most]), 'sample')}) as class "
-        f"{least} ({int(counts[least]):,}){words}",
+        measured=f"class {most} is {frequency:.0f} times as frequent ({several(int(counts[most]), 'sample')}) as class "
+        f"{least} ({int(counts[least]):,}){weighted}{words}",
         why="The loss is lowest if the network hardly ever predicts the rare class, and the accuracy still looks good.",
         remedy=Remedy(
             "Sample the classes equally: `WeightedRandomSampler(1 / counts[y].double(), len(y))` as the loader's "
@@ -98,14 +102,9 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
 
 def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:
     """The weight of a sample of each class in the loss, by its gradient at outputs of zero; ones where unknown."""
+    if (stated := stated_weights(evidence, classes)) is not None:
+        return stated
     even = torch.ones(len(classes)).double()
-    for place, call in enumerate(evidence.calls.losses):
-        alone = call.name not in CLASS_LOSSES and call.target.numel() == len(call.target)
-        given = None if alone else call.weight
-        if given is not None and len(given) > int(classes.max()) and bool((given > 0).all()):
-            return given.detach().cpu().double()[classes]
-        if (weights := _weights_of_samples(evidence, place, classes)) is not None:
-            return weights
     outputs = evidence.first.loss_outputs
     y = evidence.samples.y
     if not isinstance(outputs, torch.Tensor) or y is None or y.ndim > 2 or evidence.samples.plain is False:
@@ -125,6 +124,18 @@ def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tenso
         return even
     norms = pull.detach().double().reshape(len(rows), -1).norm(dim=1).cpu()
     return norms / norms.mean() if bool((norms > 0).all()) and bool(torch.isfinite(norms).all()) else even
+
+
+def stated_weights(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor | None:
+    """The weight of a sample of each class by the weights that torch's losses get in the step; None without such."""
+    for place, call in enumerate(evidence.calls.losses):
+        alone = call.name not in CLASS_LOSSES and call.target.numel() == len(call.target)
+        given = None if alone else call.weight
+        if given is not None and len(given) > int(classes.max()) and bool((given > 0).all()):
+            return given.detach().cpu().double()[classes]
+        if (weights := _weights_of_samples(evidence, place, classes)) is not None:
+            return weights
+    return None
 
 
 _STEPS = 32
@@ -151,7 +162,7 @@ def _weights_of_samples(evidence: Evidence, place: int, classes: torch.Tensor) -
     return found if bool((found > 0).all()) else None
 
 
-def _recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
+def recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
     """The recall of the rare class, by the trial's network in validation (or in training, if validation has too few),
     and that in words."""
     for name in ("after_val", "after"):

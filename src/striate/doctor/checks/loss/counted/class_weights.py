@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 
 import torch
 from torch import nn
 
+from striate.data.audit.classes import IMBALANCED, VERY_IMBALANCED, imbalance_severity
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.labels.class_counts import ClassCounts, class_counts
-from striate.doctor.checks.data.labels.imbalance import weights_of_classes
+from striate.doctor.checks.data.labels.imbalance import recall, stated_weights, weights_of_classes
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses
@@ -19,6 +21,8 @@ from striate.wording import several
 _LIKE, _TIMES = 0.8, 2.0
 _NEAR, _FAR = 0.3, 1.1
 """In logarithms: how near sorted weights are to the balanced ones, and how far one of them is off in its place (3x)."""
+_FOUND = 0.9
+"""Share of the class with the small weight that the network finds in spite of it."""
 _ENOUGH = 20
 """Targets per class."""
 _APART = 0.69
@@ -28,7 +32,8 @@ _AS_BALANCED = 0.4
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    yield from list(_of_positives(evidence)) or list(_of_outputs(evidence)) or _of_classes(evidence)
+    rules = (_of_positives, _of_outputs, _of_classes, _of_even_classes)
+    yield from islice(chain.from_iterable(rule(evidence) for rule in rules), 1)
 
 
 def _of_positives(evidence: Evidence) -> Iterator[Finding]:
@@ -151,6 +156,37 @@ def _of_classes(evidence: Evidence) -> Iterator[Finding]:
         f"{_TIMES:g}",
         why="Class weights should favor rare classes. With these the network learns to predict the common ones.",
         remedy="use the inverse of the counts as weights: "
+        "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
+    )
+
+
+def _of_even_classes(evidence: Evidence) -> Iterator[Finding]:
+    """Weights by which a class counts much more than another one that is about as frequent, or more so."""
+    try:
+        classes = class_counts(evidence)
+    except NoEvidence:  # the rules above may have examined positions
+        return
+    present = classes.train.nonzero().flatten()
+    weights = stated_weights(evidence, present) if classes.positions is None and len(present) > 1 else None
+    if weights is None:
+        return
+    counts = classes.train[present].double()
+    most, least = (int(place) for place in ((counts * weights).argmax(), (counts * weights).argmin()))
+    ratio = float(counts[most] * weights[most] / (counts[least] * weights[least]))
+    severity = imbalance_severity(ratio)
+    if severity is None or imbalance_severity(float(counts[most] / counts[least])) is not None:
+        return
+    known, words = recall(evidence, int(present[least]))
+    yield CLASS_WEIGHTS.finding(
+        severity="note" if known is not None and known >= _FOUND else severity,
+        where="the weights of the loss",
+        measured=f"class {present[most]} counts {ratio:.0f} times as much as class {present[least]}: their weights are "
+        f"{weights[most]:.3g} and {weights[least]:.3g}, with {counts[most]:,.0f} and "
+        f"{several(int(counts[least]), 'sample')}{words}",
+        limit=f"weights by which a class counts {IMBALANCED} times as much as another; a warning from "
+        f"{VERY_IMBALANCED}; a note if {_FOUND:.0%} of the other class are found in validation",
+        why="The loss is lowest if the network predicts the class with the large weight wherever it is in doubt.",
+        remedy="leave out the weights; if classes are rare, use the inverse of the counts: "
         "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",
     )
 
