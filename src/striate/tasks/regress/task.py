@@ -34,6 +34,12 @@ _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
+def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The mean squared error of outputs (N, T); targets may be (N,) where T is 1."""
+    same_size = outputs.numel() == targets.numel()
+    return functional.mse_loss(outputs, targets.reshape(outputs.shape) if same_size else targets)
+
+
 @dataclass(frozen=True)
 class Regress(Task):
     """Regression of T numbers: outputs (N, T) are standardized, targets and predictions (N, T) are in the units of the
@@ -53,7 +59,7 @@ class Regress(Task):
     """`squared`, `absolute` or `huber`."""
 
     name: ClassVar[str] = "regress"
-    diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("numbers", functional.mse_loss)
+    diagnosed_as: ClassVar[Diagnosed | None] = Diagnosed("numbers", _usual_loss)
     annotation: ClassVar[str] = "number"
     metrics = METRICS
     losses: ClassVar[tuple[str, ...]] = ("squared", "absolute", "huber")

@@ -33,6 +33,11 @@ def squares(outputs: Tensor, y: Tensor) -> Tensor:
     return ((outputs - y) ** 2).mean()
 
 
+def test_the_usual_loss_compares_each_output_with_its_own_target() -> None:
+    assert not asked(BROADCAST, ending_with(1), quantities(), task="regress")
+    assert asked(BROADCAST, ending_with(1), quantities(), task="regress", loss=nn.MSELoss())
+
+
 @pytest.mark.each_nth(3)
 @pytest.mark.parametrize("loss", [squares, nn.MSELoss(), nn.SmoothL1Loss()])
 def test_all_with_all_is_named_with_the_mended_loss(loss: Any) -> None:
