@@ -62,6 +62,32 @@ def test_outputs_and_targets_stand_in_their_places(loss: Any, said: str) -> None
     assert [said in finding.measured for finding in found] == [True] * bool(said)
 
 
+@pytest.mark.parametrize("several", [True, False])
+@pytest.mark.parametrize("where", ["network", "step"])
+@pytest.mark.parametrize("last", [nn.Softmax(1), nn.Sigmoid()])
+def test_a_softmax_where_several_classes_may_be_right(last: nn.Module, where: str, several: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(160, 8)
+    tags = (x[:, :4] > 0.3).float() if several else torch.eye(4)[x[:, :4].argmax(1)]
+
+    def cross_entropy(p: Tensor, y: Tensor) -> Tensor:
+        return -(y * p.clamp_min(1e-6).log() + (1 - y) * (1 - p).clamp_min(1e-6).log()).mean()
+
+    options: dict[str, Any] = {"loss": nn.BCELoss(), "task": "multilabel"}
+    model = nn.Sequential(nn.Linear(8, 4), last)
+    if where == "step":
+        model, options = (
+            nn.Sequential(nn.Linear(8, 4)),
+            stepping(lambda o, y: functional.binary_cross_entropy(last(o), y)),
+        )
+    elif several:
+        options["loss"] = cross_entropy
+    found = asked(WRONG_FOR_TASK, model, DataLoader(TensorDataset(x, tags), 32), **options)
+    errors = [one.measured for one in found if one.severity == "error"]
+    named = several and isinstance(last, nn.Softmax)
+    assert ["the targets sum to 0 to" in measured for measured in errors] == [True] * named
+
+
 @pytest.mark.parametrize("shift", [0, 1])
 def test_a_class_whose_target_is_the_next_output_is_reported(shift: int) -> None:
     def loss(outputs: Tensor, y: Tensor) -> Tensor:

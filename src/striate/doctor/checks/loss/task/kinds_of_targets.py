@@ -157,20 +157,45 @@ def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
             "use `nn.MSELoss()`, with as many outputs as there are quantities",
             limit="cross entropy for quantities",
         )
-    if not call.target.is_floating_point() or call.target.shape != call.input.shape:
+    if not call.target.is_floating_point() or (sums := _other_sums(call)) is None:
+        return None
+    return Wrong(
+        "error",
+        f"the targets of cross entropy {sums}, not to 1",
+        "The softmax makes classes compete, but here several may be right, or none.",
+        "use `nn.BCEWithLogitsLoss()`, which treats each class by itself",
+        limit="targets of cross entropy that do not sum to 1 over the classes, within 0.02, in 2 % of the samples",
+    )
+
+
+def softmax_for_several(_: Evidence, call: LossCall) -> Wrong | None:
+    """Probabilities that a softmax makes compete, compared one by one with classes of which several may be right."""
+    if call.name not in ("binary_cross_entropy", "") or call.input.ndim < 2 or call.input.shape[1] < 2:
+        return None
+    sums = _other_sums(call)
+    if sums is None or not bool(((call.target == 0) | (call.target == 1)).all()):
+        return None
+    if form_of(call.input) != "probabilities":
+        return None
+    return Wrong(
+        "error",
+        f"the outputs of each sample sum to 1, as after a softmax, but the targets {sums}",
+        "The softmax makes classes compete: of two that are right, only one can be above a half.",
+        "leave out the softmax and use `nn.BCEWithLogitsLoss()`; for predictions: `model(x) > 0`",
+        limit="outputs that sum to 1 over the classes for targets 0 and 1 that do not, in 2 % of the samples",
+    )
+
+
+def _other_sums(call: LossCall) -> str | None:
+    """What targets in the shape of the outputs sum to over the classes, in words; None where it is 1."""
+    if call.target.shape != call.input.shape:
         return None
     sums = call.target.double().sum(1)
     off = float(((sums - 1).abs() > 0.02).double().mean())
     if off < 0.02:
         return None
-    return Wrong(
-        "error",
-        f"the targets of cross entropy sum to {float(sums.min()):.3g} to {float(sums.max()):.3g} over the classes in "
-        f"{off:.0%} of the samples, not to 1",
-        "The softmax makes classes compete, but here several may be right, or none.",
-        "use `nn.BCEWithLogitsLoss()`, which treats each class by itself",
-        limit="targets of cross entropy that do not sum to 1 over the classes, within 0.02, in 2 % of the samples",
-    )
+    low, high = float(sums.min()), float(sums.max())
+    return f"sum to {low:.3g} to {high:.3g} over the classes in {off:.0%} of the samples"
 
 
 def _gets_targets(evidence: Evidence, call: LossCall) -> bool:

@@ -19,6 +19,7 @@ from striate.doctor.checks.loss.task.kinds_of_targets import (
     outside_unit,
     rates_as_logarithms,
     smoothed_away,
+    softmax_for_several,
 )
 from striate.doctor.checks.loss.task.raised import raised_by_loss
 from striate.doctor.checks.loss.task.renumbered import renumbered
@@ -81,6 +82,7 @@ _RULES: tuple[Callable[[Evidence, LossCall], Wrong | None], ...] = (
     smoothed_away,
     class_numbers,
     classes_for_numbers,
+    softmax_for_several,
     likelihood_of_scores,
     outside_unit,
     exclusive,
