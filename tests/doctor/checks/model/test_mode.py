@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, asked, digits, loop, quick_adam, read
+from for_checks.asked import adam, asked, digits, loop, quick_adam, read, said
 from for_checks.networks import Middle
 from striate.doctor.checks.model.mode import MODE, left_in_evaluation
 
@@ -184,6 +184,29 @@ def test_running_figures_that_stay(momentum: float) -> None:
     (found,) = asked(MODE, convolutions(nn.BatchNorm2d(8, momentum=momentum)), digits(), optimizer=quick_adam)
     assert found.severity == "error"
     assert "momentum" in found.measured
+
+
+@pytest.mark.parametrize(
+    ("momentum", "mean", "wrong"),
+    [(0.001, 2.0, True), (0.1, 2.0, False), (0.01, 2.0, False), (0.001, 0.0, False)],
+)
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_momentum_that_is_the_weight_of_the_old_statistics(
+    momentum: float, mean: float, loaded: bool, wrong: bool
+) -> None:
+    """It does no harm where batches have the initial mean and variance, or the statistics are loaded."""
+    torch.manual_seed(0)
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    x = x.flatten(1)
+    x = (x - x.mean(0)) / x.std(0).clamp_min(1e-3) + mean * torch.randn(64)
+    norm = nn.BatchNorm1d(64, momentum=1.0)
+    if loaded:
+        norm(x)
+    norm.momentum = momentum
+    model = nn.Sequential(norm, nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    found = said(MODE, model, DataLoader(TensorDataset(x, y), 32, shuffle=True), optimizer=quick_adam)
+    assert [one.severity for one in found] == ["warning"] * (wrong and not loaded)
+    assert all("of the initial values are left" in one.measured for one in found)
 
 
 @pytest.mark.parametrize(("momentum", "batch", "wrong"), [(0.99, 16, True), (0.6, 16, False), (0.99, 640, False)])

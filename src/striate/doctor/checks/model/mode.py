@@ -20,7 +20,7 @@ from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import passes_planned, steps_an_epoch
 from striate.doctor.setup.batch import copied, leaves, main_tensor, parts
 from striate.models.preserved_state import preserved, same_random_state
-from striate.records import Finding
+from striate.records import Finding, Severity
 from striate.wording import listed_names, several
 
 CODE = "model.mode"
@@ -30,6 +30,9 @@ _STAYS = 3
 """Fewest steps in evaluation mode after the last step in training mode, which an evaluation ended."""
 _ARRIVED = 0.7
 """Momentum times batches; below it, half of the initial running statistics is left."""
+_EPOCHS, _TWICE, _FEWER_RIGHT = 10, 2.0, 0.02
+"""Where the epochs are unknown: `_EPOCHS` that a momentum should need at most; `_TWICE`: ratio of the losses after the
+trial, and `_FEWER_RIGHT` of the accuracies the difference, from which on evaluation mode is much worse."""
 _NEWEST, _SINGLE, _POOLED, _WORSE = 0.9, 4, 8, 1.01
 """`_NEWEST`: weight of the newest batch, from which on the statistics are those of that batch; `_SINGLE`: batches that
 are tried as the last one; `_POOLED`: batches that are measured together; `_WORSE`: ratio of the two losses."""
@@ -138,26 +141,33 @@ def _statistics_not_updated(evidence: Evidence) -> Iterator[Finding]:
     trial = evidence.trial
     if len(trial.rows) < 2 or trial.error is not None:
         return
-    running = _running(evidence)
+    initial = {name for name, part in evidence.fresh.model.named_modules() if never_measured(part)}
+    running = [(name, part) for name, part in _running(evidence) if name in initial]  # others may be loaded, and right
     planned = passes_planned(evidence)
     stuck = [(name, part) for name, part in running if never_measured(part) or _hardly_moves(part, planned)]
+    severity: Severity = "error"
+    if not stuck and not planned:
+        severity, assumed = "warning", _EPOCHS * steps_an_epoch(evidence)
+        stuck = [(name, part) for name, part in running if _hardly_moves(part, assumed)]
+        stuck = stuck if stuck and _is_worse_in_evaluation(evidence) else []
     if not stuck:
         return
     names = [name for name, _ in stuck]
     momentum = stuck[0][1].momentum
     yield Finding(
         code=CODE,
-        severity="error",
+        severity=severity,
         where=listed_names(names),
         measured=f"after {several(len(trial.rows), 'step')} in training mode the running mean and variance of "
-        f"{listed_names(names)} are hardly changed (momentum {momentum:g}{_at_the_end(momentum, planned)})"
-        f"{_gap(evidence)}"
+        f"{listed_names(names)} are hardly changed (momentum {momentum:g}"
+        f"{_at_the_end(momentum, planned, len(trial.rows))}){_gap(evidence)}"
         if momentum is not None
         else (
             f"after {several(len(trial.rows), 'step')} in training mode {listed_names(names)} still have their initial "
             "statistics"
         ),
-        threshold="running statistics that follow those of the batches",
+        threshold="running statistics that follow those of the batches: in all epochs, or where these are unknown, in "
+        f"{_EPOCHS} epochs, if the loss in evaluation mode is {_TWICE:g} times that in training mode after the trial",
         why="In evaluation mode batch norm uses its running statistics. In torch, momentum is the weight of the new "
         "batch, usually 0.1.",
         remedy=f"`nn.BatchNorm2d(…, momentum=0.1)` for {listed_names(names)}.",
@@ -220,9 +230,23 @@ def _hardly_moves(part: nn.Module, planned: float) -> bool:
     return momentum is not None and (abs(momentum) < 1e-4 or 0 < planned * momentum < _ARRIVED)
 
 
-def _at_the_end(momentum: float, planned: float) -> str:
-    left = (1 - momentum) ** planned if planned and 0 < momentum < 1 else 0.0
-    return f"; after all {planned:,.0f} batches {left:.0%} of the initial values are left" if left else ""
+def _is_worse_in_evaluation(evidence: Evidence) -> bool:
+    """Whether predictions by running statistics are much worse than by those of each batch, in the loss and the
+    accuracy."""
+    by_running, by_batch = (
+        quality(predictions.outputs, predictions.targets) for predictions in (evidence.after, evidence.after_training)
+    )
+    if by_running is None or by_batch is None or by_running.loss < _TWICE * by_batch.loss:
+        return False
+    both = by_running.accuracy, by_batch.accuracy
+    return both[0] is None or both[1] is None or both[0] < both[1] - _FEWER_RIGHT
+
+
+def _at_the_end(momentum: float, planned: float, steps: int) -> str:
+    if not 0 < momentum < 1:
+        return ""
+    left, when = (1 - momentum) ** (planned or steps), f"after all {planned:,.0f} batches " if planned else ""
+    return f"; {when}{left:.0%} of the initial values are left"
 
 
 def _gap(evidence: Evidence) -> str:
