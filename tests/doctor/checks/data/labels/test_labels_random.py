@@ -52,6 +52,22 @@ def test_labels_by_chance() -> None:
     assert not asked(LABELS_RANDOM, perceptron(), (x, y))
 
 
+@pytest.mark.parametrize("fault", ["channels reversed in validation", "labels shuffled in training"])
+def test_classes_that_validation_shows_in_another_way_are_not_random(fault: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 3, 6, 6, generator=generator)
+    y, other = torch.randint(3, (2, 400), generator=generator)
+    x[:, 0] += 2 * y[:, None, None]
+    x[:, 2] += 2 * other[:, None, None]
+    if shuffled := fault.startswith("labels"):
+        train, val = (x[:200], by_chance(y[:200])), (x[200:], y[200:])
+    else:
+        train, val = (x[:200], y[:200]), (x[200:].flip(1), y[200:])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    found = said(LABELS_RANDOM, model, train, val=val)
+    assert ["fitted to validation" in one.measured for one in found] == [True] * shuffled
+
+
 @pytest.mark.slow
 def test_target_numbers_by_chance() -> None:
     generator = torch.Generator().manual_seed(0)

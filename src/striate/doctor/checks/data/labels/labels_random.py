@@ -167,18 +167,41 @@ def _area(predictions: Predictions | None) -> tuple[float, float]:
     return rank_sum(predictions.outputs.flatten().double(), labels == 1)
 
 
+def _is_predictable(evidence: Evidence) -> bool:
+    """Whether a simple model is better than chance on held-out training samples; False where none can be fitted."""
+    with suppress(NoEvidence):
+        reference = evidence.reference
+        return any(_gain(reference, name) >= _least_gain(reference, name) for name in reference.best)
+    return False
+
+
+def _gain(reference: Reference, name: str) -> float:
+    """By how much a simple model's accuracy on held-out samples exceeds chance."""
+    return reference.accuracy(name) - reference.by_chance(name)
+
+
+def _least_gain(reference: Reference, name: str) -> float:
+    """The gain over chance from which on a simple model is better than chance."""
+    return max(SIGMAS * _error(reference, name), SLIGHT * (1 - reference.by_chance(name)))
+
+
+def _error(reference: Reference, name: str) -> float:
+    """The standard error of an accuracy at chance."""
+    chance = reference.by_chance(name)
+    return float((chance * (1 - chance) / len(reference.labels)) ** 0.5)
+
+
 def _at_chance(reference: Reference) -> list[str] | None:
     """The accuracies of simple models and of chance, in words, if all are at chance; None if one is better, or may be.
     Raises NoEvidence if a gain would hardly be visible."""
-    accuracies, count = [], len(reference.labels)
+    accuracies = []
     for name in reference.best:
-        chance, got = reference.by_chance(name), reference.accuracy(name)
-        error = (chance * (1 - chance) / count) ** 0.5
+        chance, gain = reference.by_chance(name), _gain(reference, name)
         if 1 - chance < _TO_GAIN:
             raise NoEvidence("almost all samples have the same class: a gain over chance would hardly be visible")
-        if got - chance >= max(SIGMAS * error, SLIGHT * (1 - chance)) or got - chance + 2 * error > LEAST:
+        if gain >= _least_gain(reference, name) or gain + 2 * _error(reference, name) > LEAST:
             return None
-        accuracies.append(f"{name} {got:.2f} (chance {chance:.2f})")
+        accuracies.append(f"{name} {reference.accuracy(name):.2f} (chance {chance:.2f})")
     return accuracies
 
 
@@ -289,6 +312,8 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
     known, chance = reference.accuracy(name), reference.by_chance(name)
     if known - chance < _SKILL * (1 - chance) or not labels_are_independent(reference, x, labels):
         return None
+    if _is_predictable(evidence):
+        return None  # training can be learned: validation shows its classes in another way
     return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
