@@ -30,6 +30,7 @@ from striate.doctor.evidence.step_trace import StepTrace
 from striate.doctor.evidence.tracing import trace_prediction, trace_step
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on, run_trial
 from striate.doctor.setup.batch import Path, altered, copied, leaf, main_tensor, parts, size_of
+from striate.doctor.setup.preserved_state import same_values
 from striate.doctor.setup.replicas import Replica, make_replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import TrainingSetup
@@ -75,7 +76,7 @@ class Cached(Generic[Value]):
 def _are_equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     if one is None or other is None:
         return one is other
-    return torch.equal(one.to_dense(), other.to_dense())
+    return one.shape == other.shape and same_values(one, other)
 
 
 _IGNORED = -100  # the target that cross entropy ignores

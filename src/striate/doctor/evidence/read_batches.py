@@ -25,6 +25,7 @@ from torch.utils.data import (
 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.batch import copied, main_tensor, parts, size_of
+from striate.doctor.setup.preserved_state import same_values
 from striate.errors import DataError, one_line
 from striate.models.preserved_state import same_random_state
 
@@ -280,4 +281,4 @@ def collation_varies(loader: Any) -> bool:
 
 
 def _differ(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
-    return one is not None and other is not None and (one.shape != other.shape or not torch.equal(one, other))
+    return one is not None and other is not None and (one.shape != other.shape or not same_values(one, other))

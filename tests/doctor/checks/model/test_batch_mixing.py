@@ -455,6 +455,13 @@ def blended(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
     return loop(model, (0.7 * x + 0.3 * x.flip(0), y), optimizer, loss)
 
 
+def test_inputs_that_are_nan_are_not_taken_for_blends() -> None:
+    x, y = digits().dataset.tensors  # type: ignore[attr-defined]
+    x = x.clone()
+    x[:, 0, 0, 0] = torch.nan
+    assert not asked(BATCH_MIXING, perceptron(), DataLoader(TensorDataset(x, y), 32), optimizer=quick_adam)
+
+
 def test_a_step_that_blends_samples_is_not_the_network() -> None:
     assert not asked(BATCH_MIXING, perceptron(), digits(), step=blended, optimizer=quick_adam)
 

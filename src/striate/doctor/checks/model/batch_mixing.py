@@ -23,7 +23,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import are_blends, output_of
 from striate.doctor.evidence.token_targets import goes_along_first_axis
 from striate.doctor.setup.batch import are_records, copied, main_tensor, parts, size_of
-from striate.doctor.setup.preserved_state import same_draws
+from striate.doctor.setup.preserved_state import same_draws, same_values
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding
@@ -122,14 +122,14 @@ def _blended(given: list[torch.Tensor], changed: list[torch.Tensor], kept: int) 
     """Whether the network's input for the kept sample depends on other samples: the step blends them, as mixup does, or
     another network comes first, with batch norm in training mode."""
     pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) > kept]
-    return any(not torch.equal(a[kept], b[kept]) for a, b in pairs)
+    return any(not same_values(a[kept], b[kept]) for a, b in pairs)
 
 
 def _same_rows(given: list[torch.Tensor], changed: list[torch.Tensor], count: int) -> list[int]:
     """The rows, of `count`, in which the network's inputs are the same: those of the kept sample, where several images
     of each sample are concatenated, as for triplets."""
     pairs = [(a, b) for a, b in zip(given, changed, strict=False) if a.shape == b.shape and a.ndim and len(a) == count]
-    return [row for row in range(count) if pairs and all(torch.equal(a[row], b[row]) for a, b in pairs)]
+    return [row for row in range(count) if pairs and all(same_values(a[row], b[row]) for a, b in pairs)]
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor, rows: list[int]) -> float:

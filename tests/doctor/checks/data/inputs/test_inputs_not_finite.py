@@ -39,3 +39,4 @@ def test_infinite_validation_counts_too() -> None:
     (finding,) = asked(NOT_FINITE, perceptron(), (x, y), val=(odd, y[:40]))
     assert (finding.severity, finding.where) == ("error", "validation inputs")
     assert "infinite" in finding.measured
+    assert "parameters" not in finding.why

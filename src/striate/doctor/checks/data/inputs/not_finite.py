@@ -91,9 +91,11 @@ def _finding(samples: Samples, odd: _NotFinite, matters: bool) -> Finding:
         where=f"{part} {odd.what}",
         measured=f"{odd.samples:,} of {several(odd.total, 'sample has', 'samples have')} {odd.what} with a number "
         f"that is {kind}{where}{many}; the first in batch {odd.batches[0]}",
-        why="One such number makes the loss of its whole batch and then all parameters NaN."
-        if matters
-        else "Network and loss cope with them here; other code may not.",
+        why="Network and loss cope with them here; other code may not."
+        if not matters
+        else "One such number makes the loss of its whole batch and then all parameters NaN."
+        if samples.name == "train"
+        else "One such number makes the loss of validation and other metrics NaN, or their predictions meaningless.",
         remedy="Find where it comes from: `assert torch.isfinite(x).all()` after each step of your preparation (0 / "
         "0 for a constant column, log(0), an empty field). Then fix it there, or replace it: "
         "`x = torch.where(torch.isfinite(x), x, x_mean)`.",
@@ -104,5 +106,5 @@ NOT_FINITE = Check(
     codes=("data.not-finite",),
     threshold=_THRESHOLD,
     run=_find_not_finite,
-    explains="data.constant-images loss.* model.* optim.* fit.*",
+    explains="data.constant-images data.shift loss.* model.* optim.* fit.*",
 )
