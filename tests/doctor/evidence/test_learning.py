@@ -10,9 +10,10 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import adam, digits, loop, perceptron
+from for_checks.asked import adam, digits, loop, perceptron, quick_adam, stepped
 from for_checks.claims import Flow, likelihood, sensors
 from striate.doctor.evidence.clock import Clock
+from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import learning_of, trains_a_part
 from striate.doctor.setup.training_setup import make_setup
@@ -43,6 +44,31 @@ def test_logits_of_gray_levels_are_judged_as_gray_levels() -> None:
     learned = learning_of(Evidence(setup, Clock(60.0)))
     assert learned.shown
     assert learned.text.startswith("R²")
+
+
+@pytest.mark.parametrize("data", ["images", "pairs"])
+@pytest.mark.parametrize("predicted", ["noise", "image", "image less its mean"])
+def test_a_network_that_predicts_the_noise_in_its_input_is_judged_by_the_loss(predicted: str, data: str) -> None:
+    torch.manual_seed(0)
+    clean = digits().dataset.tensors[0] / 3  # type: ignore[attr-defined]
+    noisy, mean = clean + 0.3 * torch.randn_like(clean), clean.mean(0)
+    layers = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 1, 3, padding=1)]
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: Any) -> torch.Tensor:
+        given, wanted = batch if data == "pairs" else (batch[0] + 0.3 * torch.randn_like(batch[0]), batch[0])
+        output = net(given)
+        restored = {"noise": given - output, "image": output, "image less its mean": output + mean}[predicted]
+        return stepped(functional.mse_loss(restored, wanted), optimizer)
+
+    loader = DataLoader(TensorDataset(*((noisy, clean) if data == "pairs" else (clean,))), 32, shuffle=True)
+    model = nn.Sequential(*layers)
+    options: Any = {"step": step, "optimizer": quick_adam(model.parameters()), "task": "reconstruct"}
+    evidence = Evidence(make_setup(model, loader, **options), Clock(60.0))
+    assert predicts_targets(evidence) is (predicted != "noise")
+    if predicted == "noise":
+        learned = learning_of(evidence)
+        assert learned.shown
+        assert learned.text.startswith("the loss went from")
 
 
 @pytest.mark.parametrize("told_apart", [True, False])

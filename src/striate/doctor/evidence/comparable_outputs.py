@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, RandomSampler
 
+from striate.doctor.evidence.call_graph import SUMS
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -35,7 +36,7 @@ def predicts_targets(evidence: Evidence) -> bool:
     outputs = main_tensor(evidence.first.outputs)
     inputs, target_part = parts(evidence.train.raw[0])
     targets = main_tensor(target_part)
-    if outputs is None or targets is None or not targets.ndim:
+    if outputs is None or targets is None or not targets.ndim or _is_change_of_input(evidence):
         return False
     if target_part is inputs:
         return _reconstructs(evidence, targets)
@@ -151,6 +152,22 @@ def _reconstructs(evidence: Evidence, inputs: torch.Tensor) -> bool:
     if any(call.name in _DRAWS and call.inside for call in evidence.graph.calls):
         return False
     return bool(losses) and all(call.name in _COMPARING and _is_made_of(call.target, inputs) for call in losses)
+
+
+def _is_change_of_input(evidence: Evidence) -> bool:
+    """Whether the step adds the network's output to its input, or subtracts one from the other, before a loss compares
+    the result with the targets: `mse_loss(noisy - model(noisy), clean)`."""
+    if not any(call.name in _COMPARING for call in evidence.calls.losses):
+        return False
+    graph = evidence.graph
+    output = None if graph.output is None else graph.origin(graph.output)
+    compared = (graph.origin(i) for head in graph.heads if head.call.name in _COMPARING for i in head.call.inputs)
+    changed = (call for call in compared if call is not None and call.name in SUMS and "" not in call.inside)
+    changed = (call for call in changed if len(set(call.input_shapes)) == 1)  # not a constant for all samples
+    return output is not None and any(
+        output in parts and any(part is None or (part.from_batch and not part.output_requires_grad) for part in parts)
+        for parts in ([graph.origin(index) for index in call.inputs] for call in changed)
+    )
 
 
 def _is_made_of(target: torch.Tensor, targets: torch.Tensor) -> bool:
