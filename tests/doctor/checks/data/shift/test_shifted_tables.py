@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, said
+from for_checks.asked import asked, read, said
 from striate.doctor.checks.data.shift.shifted_tables import SHIFTED_TABLES
 from striate.doctor.evidence.clock import NoEvidence
 from striate.records import Finding
@@ -58,6 +58,33 @@ def test_targets_of_validation_are_none_that_training_never_has(shuffled: bool) 
     with suppress(NoEvidence):
         said = asked(SHIFTED_TABLES, model, loader, val=(x_val, y_val), loss=nn.MSELoss(), task="regress")
     assert [one.where for one in said] == ["validation targets"] * (not shuffled)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "severity"),
+    [
+        ("error = loss(model(x), y)", "warning"),
+        ("error = loss(scaler.inverse_transform(model(x)), y)", "note"),
+        ("error = loss(model(x) * std + mean, y)", "note"),
+        (None, "note"),
+    ],
+)
+@pytest.mark.parametrize("standardized", ["training", "validation"])
+def test_targets_of_validation_in_another_unit(evaluation: str | None, severity: str, standardized: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 5, generator=generator)
+    y = 150 + 20 * x.sum(1, keepdim=True)
+    scaled = (y - y.mean()) / y.std()
+    train, val = (scaled, y) if standardized == "training" else (y, scaled)
+    loader = DataLoader(TensorDataset(x[:240], train[:240]), 32, shuffle=True)
+    options: dict[str, Any] = {"val": (x[240:], val[240:]), "loss": nn.MSELoss(), "task": "regress"}
+    if evaluation is None:
+        found = asked(SHIFTED_TABLES, nn.Linear(5, 1), loader, **options)
+    else:
+        text = f"for x, y in loader:\n    pass\nfor x, y in val:\n    {evaluation}\n"
+        found = read(text, SHIFTED_TABLES, nn.Linear(5, 1), loader, **options)
+    assert [one.severity for one in found] == [severity]
+    assert "different units" in found[0].why
 
 
 @pytest.mark.parametrize("far", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaf, leaves
+from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
 from striate.wording import several
 
@@ -33,7 +35,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         _columns_apart(evidence),
         f"the mean of a column is outside the range of training by {RANGES:g} times that range",
     )
-    targets = None if inputs else _targets_apart(evidence)
+    targets, another_unit = (None, False) if inputs else _targets_apart(evidence)
     if not inputs and not targets:
         inputs, limit = _codes_apart(evidence), _CODES_APART
     if inputs:
@@ -47,6 +49,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             remedy="Prepare both in one function, with the statistics and the codes of training: "
             "`scaler.fit(train)`, then `scaler.transform(train)` and `scaler.transform(val)`; one table of codes "
             "for both.",
+        )
+    elif targets and another_unit:
+        yield SHIFTED_TABLES.finding(
+            severity="note" if evidence.setup.source is None or _may_scale_back(evidence.source) else "warning",
+            where="validation targets",
+            measured=targets,
+            limit="a gap between the targets of training and validation that is larger than the range of one of them; "
+            "a note if predictions may be scaled back before they are compared",
+            why="The two have different units, as if only one of them were standardized. Predictions have the unit of "
+            "training, and an error between the two units means nothing.",
+            remedy="scale predictions back before they are compared with such targets: `model(x) * y_std + y_mean`, "
+            "with the mean and standard deviation of training; or scale both alike: `(y_val - y_mean) / y_std`",
         )
     elif targets:
         yield SHIFTED_TABLES.finding(
@@ -144,23 +158,38 @@ def _related(one: torch.Tensor, other: torch.Tensor) -> float:
     return float(torch.corrcoef(torch.stack([one, other]))[0, 1].nan_to_num(0.0))
 
 
-def _targets_apart(evidence: Evidence) -> str | None:
-    """The measured difference if all numeric targets of validation are above or below nearly all of training; else
-    None."""
+def _targets_apart(evidence: Evidence) -> tuple[str | None, bool]:
+    """The measured difference if all numeric targets of validation are above or below nearly all of training, else
+    None; and whether the gap between them shows another unit. Where sorted targets are split, there is no such gap."""
     train, val = evidence.samples, evidence.val_samples
     y, other = train.y, val.y
     if train.classifies or y is None or other is None or not (y.is_floating_point() and other.is_floating_point()):
-        return None
+        return None, False
     if y.numel() != len(y) or other.numel() != len(other) or min(len(y), len(other)) < _FEWEST_ROWS:
-        return None
+        return None, False
     known, x = y.flatten().double(), other.flatten().double()
     low, high = torch.quantile(known, torch.tensor([OUTSIDE, 1 - OUTSIDE], dtype=torch.float64)).tolist()
     if not (float(x.min()) > high or float(x.max()) < low):
-        return None
+        return None, False
+    gap = max(float(x.min() - known.max()), float(known.min() - x.max()))
+    another_unit = gap > min(float(x.max() - x.min()), float(known.max() - known.min()))
     return (
         f"validation targets range from {float(x.min()):.3g} to {float(x.max()):.3g}, and {1 - 2 * OUTSIDE:.0%} of "
-        f"those of training from {low:.3g} to {high:.3g}"
+        f"those of training from {low:.3g} to {high:.3g}",
+        another_unit,
     )
+
+
+def _may_scale_back(source: ScriptSource) -> bool:
+    """Whether a script may bring predictions into another unit, by a scaler's method, or a factor and an offset."""
+    for node in source.nodes(ast.Attribute, ast.BinOp):
+        if isinstance(node, ast.Attribute) and node.attr == "inverse_transform":
+            return True
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            sides = [side.op for side in (node.left, node.right) if isinstance(side, ast.BinOp)]
+            if any(isinstance(op, ast.Mult) for op in sides):
+                return True
+    return False
 
 
 SHIFTED_TABLES = Check(
