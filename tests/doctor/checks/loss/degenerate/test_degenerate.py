@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, said, stepped
+from for_checks.asked import asked, digits, loop, perceptron, quick_adam, said, stepped
 from for_checks.embeddings import Embedding, triplets
 from for_checks.sequences import said_of_captions
 from for_checks.steps import stepping, sums_of_three
@@ -190,6 +190,35 @@ class Apart(nn.Module):
 
 def contrastive(distance: Tensor, same: Tensor) -> Tensor:
     return (same * distance**2 + (1 - same) * functional.relu(2 - distance) ** 2).mean()
+
+
+class Autoencoder(nn.Module):
+    """A variational one of digits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encode, self.decode = nn.Linear(64, 16), nn.Linear(8, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, log_variance = self.encode(x.flatten(1)).chunk(2, 1)
+        code = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        return self.decode(code).view_as(x), mean, log_variance
+
+
+@pytest.mark.parametrize("summed", [True, False])
+def test_a_sum_that_outweighs_a_mean_is_given_the_same_scale(summed: bool) -> None:
+    x = digits().dataset.tensors[0] / 3  # type: ignore[attr-defined]
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        output, mean, log_variance = model(batch[0])
+        divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum()
+        size = 1 if summed else batch[0].numel()
+        return stepped(functional.mse_loss(output, batch[0]) + divergence / size, optimizer)
+
+    loader = DataLoader(TensorDataset(x, x), 32, shuffle=True)
+    found = said(DEGENERATE, Autoencoder(), loader, step=step, optimizer=quick_adam, task="reconstruct")
+    assert ["divergence.sum() / len(x)" in one.remedy for one in found] == [True] * summed
 
 
 def test_distances_answer_neither_yes_nor_no() -> None:

@@ -332,6 +332,11 @@ def _remedy(evidence: Evidence, text: str) -> str:
             "use `nn.MSELoss()`; if the error is divided by a scale, add `torch.log(scale)`; if it is averaged over a "
             "mask, make sure that the mask is not empty"
         )
+    if predicts_targets(evidence):
+        return (
+            "print each term of the loss: one falls without better predictions and outweighs the others. Give all the "
+            "same scale, `loss = reconstruction.sum() / len(x) + divergence.sum() / len(x)`, or that one a small weight"
+        )
     return (
         "add a term that keeps outputs apart: negative pairs (`nn.TripletMarginLoss`, a contrastive loss), or a "
         "penalty on a small standard deviation"
