@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, perceptron, read, sgd, stepped
+from for_checks.asked import asked, digits, loop, perceptron, read, said, sgd, stepped
 from for_checks.claims import patients, sorted_cox
 from for_checks.scripts import Counting
 from for_checks.steps import scheduled, stepping
@@ -42,6 +42,17 @@ def test_a_rate_is_too_low_for_a_script_that_ends_before(passes: int, low: bool)
     source = ScriptSource({"t.py": ast.parse("for i in range(300):\n    pass")}, {}, ("t.py", 1, 2), None)
     findings = asked(LR_TOO_LOW, model, Counting(passes), loss=LOSS, optimizer=optimizer, source=source)
     assert [finding.code for finding in findings] == ["optim.lr-too-low"] * low
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
+@pytest.mark.parametrize(("rate", "eps", "where"), [(1e-3, 1.0, "eps of"), (0.3, 1.0, ""), (1e-8, 1e-8, "the opt")])
+def test_an_eps_that_is_larger_than_the_gradients(kind: Any, rate: float, eps: float, where: str) -> None:
+    """It does no harm at a rate that makes up for it."""
+    model = perceptron()
+    found = said(LR_TOO_LOW, model, digits(), loss=LOSS, optimizer=kind(model.parameters(), lr=rate, eps=eps))
+    assert [one.where.startswith(where) for one in found] == [True] * bool(where)
+    if where == "eps of":
+        assert f"{kind.__name__}(model.parameters(), lr=0.001)" in found[0].remedy
 
 
 @pytest.mark.each_nth(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -30,7 +31,8 @@ from striate.doctor.evidence.rates import (
     steps_an_epoch,
     warms_up,
 )
-from striate.doctor.evidence.trial import CLOSE_STEPS, Trial
+from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding, Remedy
 from striate.wording import several
 
@@ -58,6 +60,8 @@ EPOCHS, STEPS = 20, 1500
 """Epochs and steps that a healthy low rate may take to get as far as a higher one in the trial; with large data sets,
 which have many steps per epoch, a hundred steps show little."""
 
+_LARGE = 1000
+"""How many times its default an `eps` may be without being tried."""
 TOO_SHORT = 2
 """A rate is too low if it needs more than this many times the planned steps."""
 
@@ -97,6 +101,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         own = _from_chance(evidence, evidence.progress_of(trial), moved)
         if own.share > LITTLE or not math.isfinite(own.level):
             return
+    if (shortened := _shortened_by_eps(evidence, own, moved)) is not None:
+        yield shortened
+        return
     for factor in _factors(trial, moved):
         higher = at_held_rates(evidence, [rate * factor for rate in rates]) if held else at_rate(evidence, factor)
         other = _from_chance(evidence, evidence.progress_of(higher), moved)
@@ -135,6 +142,38 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         curves = {f"as given: {original}": tuple(trial.losses), f"as tried: {tried}": tuple(higher.losses)}
         evidence.pictures["optim.lr-too-low"] = Picture("lines", "Loss by step", curves)
         return
+
+
+def _shortened_by_eps(evidence: Evidence, own: Progress, moved: float) -> Finding | None:
+    """An `eps` that is larger than the gradients, by which Adam or RMSprop then divides, where the default is much
+    better."""
+    optimizer, rates = evidence.trial.replica.optimizer, highest_rates(evidence.trial)
+    option = inspect.signature(type(optimizer)).parameters.get("eps")
+    default = None if option is None else option.default
+    given = max(float(group.get("eps") or 0.0) for group in optimizer.param_groups)
+    if not isinstance(default, float) or given <= _LARGE * default:
+        return None
+
+    def prepare(replica: Replica) -> None:
+        for group in replica.optimizer.param_groups:
+            group["eps"] = default
+
+    usual = evidence.variant(f"eps {default:g}", Change(prepare=prepare))
+    other = _from_chance(evidence, evidence.progress_of(usual), moved)
+    if not other.beats(own, 1.5) or other.share < own.share + GAIN:
+        return None
+    return Finding(
+        code="optim.lr-too-low",
+        severity="error" if own.share < NOTHING else "warning",
+        where="eps of the optimizer",
+        measured=f"with eps {default:g} instead of {given:g} the loss after {several(other.steps, 'step')} is {other} "
+        f"instead of {own}. A step moves the parameters by {moved:.1g} of their norm",
+        threshold=f"less than {LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, an eps of {_LARGE:,} "
+        "times its default or more, and a loss that is 1.5 times better with the default",
+        why="The optimizer divides by the size of the gradients plus eps. If eps is larger than they are, steps shrink "
+        "with the gradients.",
+        remedy=f"`{optimizer_line(optimizer, rates, eps=default)}`.",
+    )
 
 
 def _peak(trial: Trial) -> Sequence[float]:
