@@ -30,10 +30,13 @@ def in_python_names(finding: Finding, model: nn.Module) -> Finding:
 
 def _renamed(text: str, names: Iterable[str]) -> str:
     """The text with dotted module paths as Python expressions, except in quoted code. A number before `more` is a
-    count, not a module."""
+    count, not a module; so is a number within backticks, as in `nn.Dropout(0.5)`."""
+    parts = text.split("`")
     for name in names:
-        text = re.sub(rf"(?<![\w.\[\"'-]){re.escape(name)}(?![\w\[\"'×%]|\.\w| more\b)", python_name(name), text)
-    return text
+        pattern = rf"(?<![\w.\[\"'-]){re.escape(name)}(?![\w\[\"'×%]|\.\w| more\b)"
+        step = 2 if re.fullmatch(r"[\d.]+", name) else 1
+        parts[::step] = [re.sub(pattern, python_name(name), part) for part in parts[::step]]
+    return "`".join(parts)
 
 
 def as_sentence(remedy: str, names: Iterable[str] = ()) -> str:
