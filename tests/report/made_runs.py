@@ -70,7 +70,7 @@ def regression(n=250):
 
 
 def segmentation(n=6):
-    targets = np.zeros((n, 8, 8), np.uint8)
+    targets = np.zeros((n, 12, 12), np.uint8)  # as large as `images`
     targets[:, 2:5, 2:5] = 1
     metrics = {"n": n, "loss": 0.2, "iou": 0.912, "pixel_accuracy": 0.98}
     decoded = np.roll(targets, 1, 1)

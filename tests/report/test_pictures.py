@@ -32,7 +32,7 @@ def test_each_task_has_its_pictures(tmp_path):
     ranked = ["scatter.png", "worst.png", "typical.png", "best.png"]
     assert names(draw_answers(tmp_path, numbers, images(numbers.n))) == ranked
     masks = ["masks.png", "worst.png", "typical.png", "best.png"]
-    assert names(draw_answers(tmp_path, segmentation(), images(6, 1, 8))) == masks
+    assert names(draw_answers(tmp_path, segmentation(), images(6, 1))) == masks
     assert draw_answers(tmp_path, segmentation()) == ()
 
 
