@@ -18,7 +18,7 @@ from striate.errors import ConfigError, RunError, pasted
 from striate.runs.plain_files import read_bytes
 from striate.training.config import Config
 from striate.training.field_aliases import FIELDS_OF_OTHER_TOOLS, SHORT_OPTIONS
-from striate.wording import listed
+from striate.wording import listed, several
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -330,7 +330,7 @@ def _expectation(message: str, default: object) -> str:
     if message.startswith("Predicate"):
         return "file.py:name"
     if isinstance(default, tuple) and default and message.startswith(("Field required", "Tuple should have at most")):
-        return f"a list of {len(default)} values"
+        return f"a list of {several(len(default), 'value')}"
     text = message.removeprefix("Input should be ").removeprefix("Value error, ")
     text = text.replace("a valid string", "text").replace("a valid tuple", "a list")
     text = re.sub("a valid integer, (unable to parse string as an integer|got a number .*)", "a whole number", text)
