@@ -155,6 +155,13 @@ def test_what_is_no_file_of_weights_is_told_and_not_run(write, words, remedy) ->
     assert not Path("ran").exists()
 
 
+def test_an_exported_program_names_the_run_instead(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"\x08\n\x12\x07pytorch")
+    with pytest.raises(ModelError, match="striate export wrote") as refused:
+        read_weights(str(tmp_path / "a.onnx"))
+    assert "--weights RUN" in refused.value.remedy
+
+
 def test_a_near_name_is_offered_and_a_folder_is_a_run() -> None:
     torch.save(TENSORS, "resnet.pt")
     with pytest.raises(ModelError) as caught:

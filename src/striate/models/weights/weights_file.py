@@ -23,6 +23,7 @@ from striate.runs.safe_load import HoldsCode, load_safely
 # Keys under which training scripts save the state_dict in their checkpoints, the most common first.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights", "params")
 _SUFFIXES = frozenset((".pt", ".pth", ".bin", ".ckpt", ".safetensors"))
+_PROGRAMS = frozenset((".onnx", ".xml"))
 _EXPECTED = "a run, a checkpoint, a state_dict saved with torch.save, a .safetensors file, or a name as timm's"
 _SAVE = 'save them anew where the network is at hand: torch.save(network.state_dict(), "weights.pt")'
 
@@ -128,7 +129,11 @@ def _load_safetensors(text: str, path: Path) -> dict[str, Any]:
 def _load_torch(text: str, path: Path, beginning: bytes) -> Any:
     """The content of a file of torch.save, in either of its formats; only tensors and plain values are loaded."""
     if not beginning.startswith((b"PK\x03\x04", b"\x80")):
-        raise _unreadable(text, f"not a file of weights: it begins with {beginning!r}")
+        if path.suffix not in _PROGRAMS:
+            raise _unreadable(text, f"not a file of weights: it begins with {beginning!r}")
+        got = f"a file that striate export wrote ({path.suffix}): a program, whose tensors have other names"
+        remedy = "--weights RUN, the run that was exported; --format hub exports weights"
+        raise ModelError(f"weights {text}", got, _EXPECTED, remedy)
     try:
         return load_safely(typed(path))
     except RunError:
