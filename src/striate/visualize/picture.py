@@ -199,8 +199,14 @@ def _named_sample(text: str, table: bool, announce: Callable[[str], None] | None
     if entry is None and not Path(name).is_file():
         fitting = ", ".join(known.name for known in catalogue() if medium_of(known.kind).flat == table)
         raise DataError(text, f"no data set named {name!r}, and no such file", fitting, f"write {example}")
+    # A named set may have to be downloaded, so its kind is checked before it is listed.
     listing = list_source(DataConfig(name), None, announce) if entry is None else None
-    medium, expected = medium_of(listing.kind if entry is None else entry.kind), "a table" if table else "images"
+    if listing is not None:
+        kind: str = listing.kind
+    else:
+        assert entry is not None
+        kind = entry.kind
+    medium, expected = medium_of(kind), "a table" if table else "images"
     if not (medium.flat if table else medium.pictures):
         got = f"{medium.many if medium.pictures else medium.a}, not {expected}"
         raise DataError(text, got, f"a data set of {'rows' if table else expected}", f"write {example}")
