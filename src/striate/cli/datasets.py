@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from cyclopts import Parameter
+
+_SIDES: Final[dict[str, Literal["left", "right"]]] = {"samples": "right", "classes": "right"}
 
 
 def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
@@ -37,8 +39,8 @@ def datasets(*, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     def made(shown: dict[str, str]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("name", "samples", "classes", "shape", "license", "where"):
-            justify = "right" if column in ("samples", "classes") else "left"
-            table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "name")  # names are copied
+            unbroken = column == "name"  # names are copied
+            table.add_column(column, justify=_SIDES.get(column, "left"), overflow="fold", no_wrap=unbroken)
         for info in catalogue():
             where = shown.get(info.name) or places[info.name] or f"not here ({info.size_bytes / 1e6:,.0f} MB)"
             samples, classes = f"{sum(info.samples):,}", f"{len(info.classes) or '–'}"
