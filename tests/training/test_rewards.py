@@ -198,7 +198,7 @@ def test_a_step_after_the_end_of_a_game_is_refused(finished: Path) -> None:
 
 def test_the_files_of_a_game_are_verified_and_its_steps_are_not_replayed(finished: Path, tmp_path: Path) -> None:
     whole = verify(finished)
-    assert (whole.verdict, whole.replay) == ("whole", None)
+    assert (whole.verdict, whole.replay) == ("intact", None)
     assert "a game" in whole.not_replayed
     damaged = shutil.copytree(finished, tmp_path / "damaged")
     with (damaged / "metrics.csv").open("a") as file:
