@@ -173,7 +173,7 @@ def test_a_manifest_keeps_its_groups_in_the_quarantine(tmp_path: Path, capsys) -
         (["set", "--size", "big"], "HEIGHTxWIDTH"),
         (["nothing-there"], "neither a named data set nor a path"),
         (["boston", "--labels"], "labels that are numbers"),
-        (["iris", "--size", "32"], "a table"),
+        (["iris", "--size", "32"], "iris holds rows"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(

@@ -401,7 +401,7 @@ def test_packs_and_streams_give_the_same_batches(made: Made, tmp_path: Path) -> 
     for store in ("pack", "stream"):
         config = made.maker.config(made.source, store=store, packs=str(tmp_path / "packs"))
         if not made.medium.stored:
-            with pytest.raises(ConfigError, match=made.medium.a):
+            with pytest.raises(ConfigError, match=f"{made.medium.name}s"):
                 load_dataset(config)
             continue
         data = load_dataset(config)
