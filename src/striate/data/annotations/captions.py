@@ -120,15 +120,6 @@ class Captions(AnnotationKind):
         del listing
         return ("caption",)
 
-    def manifest_fields(self, listing: Listing, number: int) -> tuple[str, ...]:
-        """All captions, separated by `BETWEEN`, as they can be read again."""
-        return (listing.labels[number],)
-
-    def match(self, listing: Listing, classes: tuple[str, ...], preparation: Any) -> tuple[Listing, tuple[str, ...]]:
-        """Captions may have any words."""
-        del classes, preparation
-        return listing, ()
-
 
 def with_captions(listing: Listing, texts: Sequence[Sequence[str]]) -> Listing:
     """The listing with these captions of each sample."""

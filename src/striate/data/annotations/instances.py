@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from striate.data.annotations.annotation import AnnotationKind
 from striate.data.annotations.boxes import CLASS, NO_OBJECT, Boxes
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.box_records import ImageBoxes
@@ -33,10 +32,6 @@ class Instances(Boxes):
     task: ClassVar[str] = "instances"
     of_whole: ClassVar[bool] = False
     layout: ClassVar[str] = ", or outlines as COCO, or images/ and masks/ whose values number the objects"
-
-    def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
-        """Refused: a box does not say which of its pixels belong to the object."""
-        raise self.none_of(listing, has)
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:
         """The masks without their line numbers."""

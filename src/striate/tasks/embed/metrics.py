@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from striate.statistics.calibration import Temperature
-from striate.statistics.estimate import Estimate, as_object
-from striate.tasks.assessment import Slice, slice_lines, with_paths
+from striate.statistics.estimate import Estimate
+from striate.tasks.assessment import Slice, SplitRecord, slice_lines, with_paths
 from striate.tasks.metric import Metric
 
 RECALL = Metric("recall@1", "recall@1", "share")
@@ -33,7 +32,7 @@ class SamplePair:
 
 
 @dataclass(frozen=True)
-class EmbeddingMetrics:
+class EmbeddingMetrics(SplitRecord):
     """Everything about one split of embeddings, whose classes are not those of the training."""
 
     n: int
@@ -59,10 +58,6 @@ class EmbeddingMetrics:
     """Parts of the data."""
     left_out: tuple[str, ...] = ()
     """What was not computed, a sentence each."""
-
-    def to_json(self) -> dict[str, Any]:
-        """The metrics as one JSON object."""
-        return as_object(self)
 
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """The mistakes at the threshold, the hardest pairs, and slices."""

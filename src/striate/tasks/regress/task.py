@@ -79,10 +79,6 @@ class Regress(Task):
         """One output for each number."""
         return len(self.target_names)
 
-    def weight(self, targets: torch.Tensor) -> float:
-        """The number of samples."""
-        return float(len(targets))
-
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Scalar sum over samples of the mean over numbers, in standardized units."""
         mean, std = self._scale(targets.device)

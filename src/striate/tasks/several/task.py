@@ -239,10 +239,6 @@ class Several(Task):
             total = total + loss
         return total
 
-    def weight(self, targets: torch.Tensor) -> float:
-        """The number of samples."""
-        return float(len(targets))
-
     def settled(self, val: Mapping[str, float]) -> Self:
         """The task whose parts have the settings that their validation metrics decide."""
         tasks = []
