@@ -426,8 +426,6 @@ def write_robustness(run: RunPath, found: Robustness, *, other: bool = False) ->
         name="right" if found.is_accuracy else found.metric.name,
         share=found.metric.is_share,
     )
-    with explained(picture.parent):
-        make_folder(picture.parent)
     save_figure(figure, picture, _DPI)
     write_json(document, found.to_json())
     return document, picture
@@ -470,8 +468,6 @@ def write_invariance(run: RunPath, found: Invariance) -> tuple[Path, Path]:
     opened = open_run(path_of_run(run))
     picture = opened.plots / "invariance.png"
     figure = invariance_figure(found.to_json(), title=of_split(found.data, found.split, found.n))
-    with explained(opened.plots):
-        make_folder(opened.plots)
     save_figure(figure, picture, _DPI)
     write_json(opened.invariance, found.to_json())
     return opened.invariance, picture

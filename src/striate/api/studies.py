@@ -20,8 +20,7 @@ from striate.models.config import NONE
 from striate.models.preserved_state import usual_torch
 from striate.models.trusted_code import is_given
 from striate.runs.directory import RunPath, open_run, path_of_run, read_metrics
-from striate.runs.files import explained, explained_in_place, write_json
-from striate.runs.plain_files import make_folder
+from striate.runs.files import explained_in_place, write_json
 from striate.studies.learning_curve.learning_curve import LearningCurve
 from striate.studies.learning_curve.measure_learning_curve import (
     FinishedRun,
@@ -102,8 +101,6 @@ def write_learning_curve(run: RunPath, found: LearningCurve) -> tuple[Path, Path
     picture = opened.plots / "learning-curve.png"
     metric, title = metric_named(found.metric), of_split(found.data, "test", found.n_test)
     figure = learning_curve_figure(found.to_json(), title=title, name=metric.name, share=metric.is_share)
-    with explained(opened.plots):
-        make_folder(opened.plots)
     save_figure(figure, picture, _DPI)
     write_json(opened.learning_curve, found.to_json())
     return opened.learning_curve, picture
