@@ -78,11 +78,10 @@ def segmentation(n=6):
     return Evaluation("shapes", "test", "segment", names, n, metrics, decoded, targets, ids, shown=Segment.metrics)
 
 
-def task_of(evaluation, target_names=("price",)):
+def task_of(evaluation, target="price"):
     """The task whose predictions these are."""
     if evaluation.task == "regress":
-        numbers = len(target_names)
-        return Regress(tuple(target_names), (0.0,) * numbers, (1.0,) * numbers)
+        return Regress((target,), (0.0,), (1.0,))
     return (Classify if evaluation.task == "classify" else Segment)(evaluation.classes)
 
 
@@ -100,9 +99,8 @@ def not_assessed(evaluation):
     return Assessment(evaluation.task, evaluation.data, evaluation.classes, None, None, {})
 
 
-def make_content(folder, evaluation, inputs="images", assessment=None, **changes):
-    target_names = changes.get("target_names", ())
-    task = task_of(evaluation, target_names or ("price",))
+def make_content(folder, evaluation, inputs="images", assessment=None, target="price", **changes):
+    task = task_of(evaluation, target)
     followed = task.headline
     history = [
         {"epoch": e, "lr": 0.1, "train_loss": 1 / e, "val_loss": None if e == 2 else 1.1 / e, f"val_{followed}": 0.5}
@@ -135,6 +133,6 @@ def make_content(folder, evaluation, inputs="images", assessment=None, **changes
         notes=("Images were made gray.",),
         pictures=pictures,
         assessment=assessment,
-        **of_task(task, evaluation, assessment or not_assessed(evaluation), target_names),
+        **of_task(task, evaluation, assessment or not_assessed(evaluation)),
     )
     return replace(made, **changes)

@@ -110,7 +110,7 @@ def test_names_stay_text(page: str) -> None:
 def sections_of(figures: dict[str, SplitMetrics]) -> tuple[Section, ...]:
     evaluation = classification()
     known = replace(assessed(classified(), "classify"), splits=figures)
-    return of_task(task_of(evaluation), evaluation, known, ())["sections"]
+    return of_task(task_of(evaluation), evaluation, known)["sections"]
 
 
 def test_charts_have_their_numbers() -> None:
@@ -125,7 +125,7 @@ def test_charts_have_their_numbers() -> None:
 @pytest.mark.slow
 def test_a_regression(tmp_path: Path) -> None:
     known = assessed(regressed(), "regress")
-    page = render_report(make_content(tmp_path, regression(), assessment=known, target_names=("price",)))
+    page = render_report(make_content(tmp_path, regression(), assessment=known))
     assert ">Each number</h2>" in page
     assert "Largest errors, test split of flow&lt;er&gt;s, n = 250" in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;.png" in page
@@ -162,5 +162,5 @@ def test_parts_of_the_data_stand_there_once(name: str) -> None:
     )  # fmt: skip
     figures = task.assess(evaluation, SampleFacts(tuple(map(str, range(40)))), None, ())
     known = Assessment(name, "made", (), None, None, {"test": figures})
-    sections = of_task(task, evaluation, known, ())["sections"]
+    sections = of_task(task, evaluation, known)["sections"]
     assert [section.title for section in sections].count("Parts of the data") == 1

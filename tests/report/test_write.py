@@ -154,7 +154,7 @@ def test_is_the_same_text_every_time(content):
 
 @pytest.mark.slow
 def test_regression(tmp_path):
-    content = make_content(tmp_path, regression(), target_names=("value_$",))
+    content = make_content(tmp_path, regression(), target="value_$")
     page = Page(render_report(content))
     assert "RMSE 2.013" in page.text
     assert "R² 0.841" in page.text

@@ -102,8 +102,6 @@ class ReportContent:
     """What was decided, a sentence each."""
     pictures: Sequence[Picture] = ()
     """The plots."""
-    target_names: Sequence[str] = ()
-    """Name the numbers of a regression."""
     baselines: BaselineContent | None = None
     """None where no baselines were requested."""
     offers: Sequence[str] = ()
@@ -156,7 +154,6 @@ def run_content(
         findings=(*prepared.findings, *noticed),
         notes=notes,
         pictures=pictures,
-        target_names=data.target_names,
     )
 
 

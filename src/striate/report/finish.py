@@ -111,7 +111,7 @@ def finish_run(
     ]
     metrics["findings"] = [finding.to_json() for finding in noticed]
     # In this process: the other one draws the samples.
-    task_fields = of_task(prepared.task, measured, assessment, data.target_names, _names(data, measured))
+    task_fields = of_task(prepared.task, measured, assessment, _names(data, measured))
     pictures = [curves.result(), *samples.result(), signal.result()]
     baselines, drawn, sections = _comparisons(run, prepared, measured, metrics, announce, fused)
     pictures += (*drawn, *codes.result(), *filters.result())
@@ -346,7 +346,7 @@ def _sample_pictures(run: RunDirectory, prepared: Prepared, test: Evaluation) ->
     inputs = data.splits[test.split].inputs
     names = _names(data, test)
     shown = drawable_images(inputs) if data.medium.shows_itself else drawn_inputs(inputs, data.preparation)
-    draw = partial(task.pictures, run.plots, test, shown, target_names=data.target_names, names=names)
+    draw = partial(task.pictures, run.plots, test, shown, names=names)
     # Samples on the disk are not copied between processes.
     return later(draw) if data.store == "memory" else Later(draw, (), None)
 
@@ -356,16 +356,14 @@ def _without_samples(data: Dataset) -> Dataset:
     return replace(data, splits={}, contents={}, units={})
 
 
-def of_task(
-    task: Task, test: Evaluation, assessment: Assessment, target_names: Sequence[str], names: Sequence[str] = ()
-) -> dict[str, Any]:
+def of_task(task: Task, test: Evaluation, assessment: Assessment, names: Sequence[str] = ()) -> dict[str, Any]:
     """The task's fields of `ReportContent`, for the held-out split; `names` are those of its samples."""
     figures = assessment.splits.get(test.split)
     of = f"{test.split} split of {assessment.data}, n = {test.n:,}"
     own = () if figures is None else task.sections(assessment, figures, of)
     return {
         "answer": task.headline_text(test),
-        "tables": task.tables(test, figures, target_names, names),
+        "tables": task.tables(test, figures, names),
         "sections": (*own, *(() if figures is None else slices_section(figures, task.metrics[0], of))),
     }
 

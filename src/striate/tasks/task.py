@@ -743,17 +743,11 @@ class Task:
         return value, f"{metric.name} on the {of}."
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """Draw samples with their predictions into `folder`. `images` (N, C, H, W) uint8 of the split, None where they
         cannot be drawn; `names` of the samples."""
-        del folder, evaluation, images, target_names, names
+        del folder, evaluation, images, names
         return ()
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
@@ -762,16 +756,12 @@ class Task:
         return ()
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """Tables of the report: `averages`, `confused` and `classes`, and those behind pictures, by their kind.
         `names` of all samples, such as their paths. The default is `averages`, where there are metrics besides the
         headline."""
-        del target_names, names
+        del names
         if figures is None or len(figures.metrics) < 2:
             return {}
         from striate.tasks.show import overall_table, split_text

@@ -64,7 +64,7 @@ def test_large_numbers_are_told_whole_and_by_the_path_of_their_sample() -> None:
     assert task.line({"value": 1329552.4}) == "1,329,552"
     truth, said = np.array([[1.0], [2.0]]), np.array([[1061727.6], [2.5]])
     evaluation = Evaluation("made", "test", "regress", (), 2, {"n": 2}, said, truth, np.array([5, 7]))
-    table = task.tables(evaluation, None, ("price",), ("a.png", "b.png"))["scatter"]
+    table = task.tables(evaluation, None, ("a.png", "b.png"))["scatter"]
     assert table is not None
     assert [row[0] for row in table.rows] == ["a.png", "b.png"]
     assert number(table.rows[0][2]) == "1,061,728"

@@ -264,7 +264,7 @@ def test_the_table_of_the_targets_leaves_out_the_top_five_of_two_classes(data, t
         "people", "test", task.name, (), len(test.targets), task.measure(decoded, test.targets),
         np.asarray(decoded), np.asarray(test.targets), np.arange(len(test.targets)),
     )  # fmt: skip
-    table = task.tables(found, SeveralMetrics(found.n, {}, {}, {}, ()), ())["classes"]
+    table = task.tables(found, SeveralMetrics(found.n, {}, {}, {}, ()))["classes"]
     assert table is not None
     assert [row[2] for row in table.rows if row[0] == "gender"] == ["accuracy", "macro F1"]
 

@@ -300,18 +300,11 @@ class Caption(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """Samples with the attention of each word: random, worst, typical and best ones."""
         from striate.tasks.caption.show import caption_pictures  # drawing loads only where it is needed
 
-        del target_names
         return caption_pictures(folder, evaluation, images, names)
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:

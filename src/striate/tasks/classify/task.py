@@ -355,19 +355,12 @@ class Classify(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """The confusion matrix, and galleries of mistakes, unsure correct predictions and random samples."""
         from striate.tasks.classify import show  # drawing loads only where it is needed
         from striate.visualize.canvas import of_split
 
-        del target_names
         title = of_split(evaluation.data, evaluation.split, evaluation.n)
         galleries = () if images is None else show.galleries(folder, evaluation, images, title, names)
         return (show.confusion_picture(folder, evaluation, title), *galleries)
@@ -382,16 +375,12 @@ class Classify(Task):
         return (*show.decision_sections(figures, of), *show.thresholds_sections(figures, of), trust)
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """Tables over all classes, of each class, of the confused pairs, and the confusion matrix."""
         from striate.tasks.classify import show
 
-        del target_names, names
+        del names
         return show.tables(evaluation, figures if isinstance(figures, ClassificationMetrics) else None)
 
     def columns(self, names: Sequence[str]) -> list[str]:

@@ -510,31 +510,20 @@ class Detect(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """The worst, typical and best images, and precision by recall."""
         from striate.tasks.detect.show import detection_pictures
 
-        del target_names
         return detection_pictures(folder, evaluation, images, self, names)
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """Over all classes, and each class."""
         from striate.tasks.detect.show import tables
 
-        del target_names, names
+        del names
         return tables(evaluation, figures) if isinstance(figures, DetectionMetrics) else {}
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:

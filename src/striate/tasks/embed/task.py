@@ -375,18 +375,11 @@ class Embed(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """The map of the embeddings, and the hardest pairs."""
         from striate.tasks.embed.show import embedding_pictures  # drawing loads only where it is needed
 
-        del target_names
         return embedding_pictures(folder, evaluation, images, names)
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
@@ -398,17 +391,13 @@ class Embed(Task):
         return embedding_sections(figures, of, chosen) if isinstance(figures, EmbeddingMetrics) else ()
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """The metrics over all samples."""
         from striate.tasks.embed.show import overall_table
         from striate.tasks.show import split_text
 
-        del target_names, names
+        del names
         return (
             {"averages": overall_table(figures, split_text(evaluation))}
             if isinstance(figures, EmbeddingMetrics)

@@ -322,18 +322,11 @@ class Instances(Detect):
         return self.headline_text_of(evaluation, "mask_", " of masks", objects)
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """The worst, typical and best images, and precision by recall."""
         from striate.tasks.instances.show import instance_pictures
 
-        del target_names
         return instance_pictures(folder, evaluation, images, self, names)
 
     def cells(self, truth: Any, decoded: Any) -> list[Any]:

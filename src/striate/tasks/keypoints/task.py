@@ -444,18 +444,11 @@ class Keypoints(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """Samples with true and predicted points: random, worst, typical and best ones."""
         from striate.tasks.keypoints.show import point_pictures  # drawing loads only where it is needed
 
-        del target_names
         return () if images is None else point_pictures(self, folder, evaluation, images, names)
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:

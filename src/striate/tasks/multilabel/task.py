@@ -352,18 +352,11 @@ class Multilabel(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """The worst, typical and best samples, and which labels occur together."""
         from striate.tasks.multilabel.show import label_pictures
 
-        del target_names
         return label_pictures(folder, evaluation, images, self.predicted_labels(evaluation.decoded), names)
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
@@ -374,16 +367,12 @@ class Multilabel(Task):
         return cooccurrence_section(figures, of) if isinstance(figures, MultilabelMetrics) else ()
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """Over all labels, and each label."""
         from striate.tasks.multilabel.show import tables
 
-        del target_names, names
+        del names
         return tables(evaluation, figures) if isinstance(figures, MultilabelMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:

@@ -234,18 +234,12 @@ class Reconstruct(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """Samples with their reconstructions: random, worst, typical and best ones."""
         from striate.tasks.reconstruct.show import reconstruction_pictures  # drawing loads only where it is needed
 
-        del images, target_names
+        del images
         return reconstruction_pictures(folder, evaluation, self.rows_of(evaluation), names)
 
     def columns(self, names: Sequence[str]) -> list[str]:

@@ -30,8 +30,7 @@ SHOWN = 10
 
 def scatter_picture(folder: Path, evaluation: Evaluation, title: str, target_names: Sequence[str]) -> Picture:
     """`scatter.png`: predicted against true."""
-    columns = list(target_names) or [""] * evaluation.decoded.reshape(evaluation.n, -1).shape[1]
-    figure = scatter_figure(evaluation.decoded, evaluation.targets, columns, title=title)
+    figure = scatter_figure(evaluation.decoded, evaluation.targets, target_names, title=title)
     path = save_figure(figure, folder / "scatter.png", FINE_DPI)
     caption = f"{title}. On the dashed line predicted and true values are equal."
     return Picture("Predicted and true", caption, path, "scatter", (themed_svg(figure, caption),))
@@ -100,11 +99,10 @@ _NUMBERS = {"rmse": "RMSE", "mae": "mean absolute error", "bias": "bias", "r2": 
 _RANGES = ("bias", "rmse")
 
 
-def prediction_table(evaluation: Evaluation, target_names: Sequence[str] = (), paths: Sequence[str] = ()) -> Table:
+def prediction_table(evaluation: Evaluation, target_names: Sequence[str], paths: Sequence[str]) -> Table:
     """True and predicted numbers of the first samples, by their `paths` where they have any."""
     truth, predicted = (a.reshape(evaluation.n, -1)[:ROWS] for a in (evaluation.targets, evaluation.decoded))
-    names = tuple(target_names) or tuple(f"target {k + 1}" for k in range(truth.shape[1]))
-    columns = ("sample", *(f"{name}, {what}" for name in names for what in ("true", "predicted")))
+    columns = ("sample", *(f"{name}, {what}" for name in target_names for what in ("true", "predicted")))
     rows: list[tuple[str | float, ...]] = []
     for sample, true_row, predicted_row in zip(paths or evaluation.ids, truth, predicted, strict=False):
         pairs = (float(v) for pair in zip(true_row, predicted_row, strict=True) for v in pair)

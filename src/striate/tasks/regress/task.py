@@ -206,20 +206,14 @@ class Regress(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """Predicted against true values; for images, the worst, typical and best samples."""
         from striate.tasks.regress.show import sample_pictures, scatter_picture  # drawing loads only where it is needed
         from striate.visualize.canvas import of_split
 
         title = of_split(evaluation.data, evaluation.split, evaluation.n)
-        scatter = scatter_picture(folder, evaluation, title, target_names)
+        scatter = scatter_picture(folder, evaluation, title, self.target_names)
         return (scatter, *(() if images is None else sample_pictures(folder, evaluation, images, names)))
 
     def sections(self, assessment: Assessment, figures: SplitMetrics, of: str) -> tuple[Section, ...]:
@@ -231,17 +225,13 @@ class Regress(Task):
         return (numbers_section(figures, of),)
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """True and predicted numbers."""
         from striate.tasks.regress.show import prediction_table
 
         del figures
-        return {"scatter": prediction_table(evaluation, target_names, names)}
+        return {"scatter": prediction_table(evaluation, self.target_names, names)}
 
     def columns(self, names: Sequence[str]) -> list[str]:
         """A pair of columns for each number."""

@@ -441,18 +441,11 @@ class Segment(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """Samples with true and predicted masks: random, worst, typical and best ones."""
         from striate.tasks.segment.show import mask_pictures  # drawing loads only where it is needed
 
-        del target_names
         if images is None:
             return ()
         each = self.headline_metric().each(self.rows_of(evaluation))
@@ -466,16 +459,12 @@ class Segment(Task):
         return calibration_sections(figures, assessment.temperature, of)
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """Over all labeled pixels, and each class."""
         from striate.tasks.segment.show import tables
 
-        del target_names, names
+        del names
         return tables(evaluation, figures) if isinstance(figures, SegmentationMetrics) else {}
 
     def columns(self, names: Sequence[str]) -> list[str]:

@@ -505,16 +505,9 @@ class Several(Task):
         )
 
     def pictures(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        images: Any | None,
-        *,
-        target_names: Sequence[str] = (),
-        names: Sequence[str] = (),
+        self, folder: Path, evaluation: Evaluation, images: Any | None, *, names: Sequence[str] = ()
     ) -> tuple[Picture, ...]:
         """The pictures of each target, in a folder of their own."""
-        del target_names
         pictures: list[Picture] = []
         for number, (name, (task, part, rows)) in enumerate(self.evaluations(evaluation).items()):
             own = folder / f"target-{number + 1}"
@@ -522,7 +515,7 @@ class Several(Task):
             all_known = len(rows) == evaluation.n
             shown = images if images is None or all_known else take_rows(images, torch.from_numpy(rows))
             code_fields = [names[k] for k in rows] if len(names) else ()
-            drawn = task.pictures(own, part, shown, target_names=(name,), names=code_fields)
+            drawn = task.pictures(own, part, shown, names=code_fields)
             pictures += [replace(picture, title=f"{name}: {picture.title}") for picture in drawn]
         return tuple(pictures)
 
@@ -537,14 +530,10 @@ class Several(Task):
         return tuple(found)
 
     def tables(
-        self,
-        evaluation: Evaluation,
-        figures: SplitMetrics | None,
-        target_names: Sequence[str],
-        names: Sequence[str] = (),
+        self, evaluation: Evaluation, figures: SplitMetrics | None, names: Sequence[str] = ()
     ) -> dict[str, Table | None]:
         """The metrics of all targets, side by side."""
-        del target_names, names
+        del names
         if not isinstance(figures, SeveralMetrics):
             return {}
         rows = []
