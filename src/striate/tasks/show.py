@@ -87,7 +87,7 @@ def plain_cells(figure: Estimate) -> tuple[str, str]:
 
 def value_text(figure: Estimate, share: bool) -> str:
     """The value, in percent if it is a share."""
-    return percent(figure.value) if share else number_text(figure.value)
+    return percent(figure.value) if share else number(figure.value)
 
 
 def span_cell(figure: Estimate, share: bool) -> str:
@@ -96,11 +96,6 @@ def span_cell(figure: Estimate, share: bool) -> str:
         return "–"
     ends: Sequence[str] = [value_text(Estimate(end), share) for end in (figure.interval.low, figure.interval.high)]
     return " to ".join(ends)
-
-
-def number_text(value: float | None) -> str:
-    """A number with at least four significant digits, or a dash."""
-    return number(value)
 
 
 def split_text(evaluation: Evaluation) -> str:
@@ -169,14 +164,14 @@ def ranked_pictures(
     return tuple(pictures)
 
 
-def overall_table(metrics: Sequence[Metric], figures: SplitMetrics, of: str) -> Table:
-    """The metrics over all samples, each with its interval."""
+def overall_table(metrics: Sequence[Metric], figures: SplitMetrics, of: str, over: str = "images") -> Table:
+    """The metrics over all samples, each with its interval; `over` is what they average."""
     named = {metric.key: metric for metric in metrics}
     rows: tuple[Row, ...] = tuple(
         (named[key].name, *(share_cells if named[key].is_share else plain_cells)(figure))
         for key, figure in figures.metrics.items()
     )
-    return Table(f"Over all images, {of}", ("metric", "value", "95 % interval"), rows)
+    return Table(f"Over all {over}, {of}", ("metric", "value", "95 % interval"), rows)
 
 
 def calibration_section(

@@ -17,6 +17,7 @@ from striate.tasks.show import (
     PHOTO_DPI,
     Images,
     Row,
+    overall_table,
     random_positions,
     share_cells,
     split_text,
@@ -185,9 +186,7 @@ def tables(evaluation: Evaluation, figures: MultilabelMetrics) -> dict[str, Tabl
         )
         for row in figures.labels
     )
-    words = {metric.key: metric.name for metric in METRICS}
-    overall = tuple((words[name], *share_cells(figure)) for name, figure in figures.metrics.items())
     return {
-        "averages": Table(f"Over all labels, {of}", ("metric", "value", "95 % interval"), overall),
+        "averages": overall_table(METRICS, figures, of, "labels"),
         "classes": Table(f"Each label, {of}", columns, rows),
     }

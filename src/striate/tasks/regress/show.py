@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from striate.statistics.estimate import plain
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.regress.metrics import RegressionMetrics, TargetMetrics
-from striate.tasks.show import FINE_DPI, ROWS, Images, Row, number_text, plain_cells, ranked_pictures, split_text
+from striate.tasks.show import FINE_DPI, ROWS, Images, Row, plain_cells, ranked_pictures, split_text
 from striate.visualize.canvas import save_figure
 from striate.visualize.charts import chart
 from striate.visualize.estimates import draw_bias, scatter_figure
@@ -71,9 +71,7 @@ def numbers_section(figures: RegressionMetrics, of: str) -> Section:
             draw = partial(draw_bias, ranges=ranges, name=name)
             charts.append(chart(draw, f"Bias of {name} in each range of its true value", width=4.6))
             behind.append(_range_table(target))
-    largest = tuple(
-        (a.path, a.target, number_text(a.true), number_text(a.predicted), number_text(a.error)) for a in figures.largest
-    )
+    largest = tuple((a.path, a.target, number(a.true), number(a.predicted), number(a.error)) for a in figures.largest)
     tables.append(Table(f"Largest errors, {of}", ("sample", "number", "true", "predicted", "error"), largest))
     sentence = "Bias: the mean of predicted minus true. All in the units of the data."
     caption = f"{of}. Mean of predicted minus true in each range of true values, with its 95 % interval."

@@ -30,7 +30,6 @@ METRICS = (
 
 
 _CLASSES, _IMAGES = 20, 5
-AVERAGES = {metric.key: metric.name for metric in METRICS}
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ class SegmentationMetrics(SplitRecord):
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each class, slices, the images with the lowest IoU, and calibration."""
         averages = [
-            f"  {label:<24}{share_text(self.metrics[name]):>10}   {span_text(self.metrics[name], 100, '.2f')}"
-            for name, label in AVERAGES.items()
+            f"  {m.name:<24}{share_text(self.metrics[m.key]):>10}   {span_text(self.metrics[m.key], 100, '.2f')}"
+            for m in METRICS
         ]
         calibration: list[str] = []
         if self.calibration is not None:

@@ -14,8 +14,8 @@ from striate.data.drawn_inputs import DrawnInputs
 from striate.data.media.volume.slices_picture import across, fullest, middle_slices
 from striate.statistics.calibration import Temperature
 from striate.tasks.evaluation import Evaluation
-from striate.tasks.segment.metrics import AVERAGES, SegmentationMetrics
-from striate.tasks.show import Images, Row, calibration_section, ranked_pictures, share_cells, split_text
+from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
+from striate.tasks.show import Images, Row, calibration_section, overall_table, ranked_pictures, share_cells, split_text
 from striate.visualize.mask_figures import masks_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent
@@ -67,9 +67,8 @@ def tables(evaluation: Evaluation, figures: SegmentationMetrics) -> dict[str, Ta
         (row.name, row.images, percent(row.share), *share_cells(row.iou), *share_cells(row.dice))
         for row in figures.classes
     )
-    overall = tuple((AVERAGES[name], *share_cells(figure)) for name, figure in figures.metrics.items())
     return {
-        "averages": Table(f"Over all labeled pixels, {of}", ("metric", "value", "95 % interval"), overall),
+        "averages": overall_table(METRICS, figures, of, "labeled pixels"),
         "classes": Table(f"Each class, {of}", columns, rows),
     }
 
