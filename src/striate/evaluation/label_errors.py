@@ -34,7 +34,7 @@ from striate.data.threads import map_ordered
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
 from striate.statistics.intervals import wilson
-from striate.tasks.baseline_features import HOG_SIDE, HOG_SMALLEST, color_histograms, hog_features
+from striate.tasks.baseline_features import HOG_SIDE, HOG_SMALLEST, edge_features
 from striate.wording import several
 
 FOLDS = 5
@@ -233,11 +233,11 @@ def _features(
     )
     progress = announce_tenths(f"Checking the labels of {listing.name}", len(ids), listing.medium.many, announce)
     sample = np.random.default_rng(0).permutation(len(ids))[:_FITTED]
-    few = np.concatenate([describe_images(read([ids[i] for i in part])) for part in _chunks(sample.tolist())])
+    few = np.concatenate([edge_features(read([ids[i] for i in part])) for part in _chunks(sample.tolist())])
     basis = PCA(min(_COMPONENTS, *few.shape), random_state=0).fit(few)
     parts = []
     for part in _chunks(ids):
-        parts.append(basis.transform(describe_images(read(part))).astype(np.float32))
+        parts.append(basis.transform(edge_features(read(part))).astype(np.float32))
         progress(len(part))
     return np.concatenate(parts)
 
@@ -257,12 +257,6 @@ def reduced(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     few = np.random.default_rng(0).permutation(len(rows))[:_FITTED]
     basis = PCA(min(_COMPONENTS, len(few)), random_state=0).fit(rows[few])
     return np.asarray(basis.transform(rows), dtype=np.float32)
-
-
-def describe_images(x_NCHW: torch.Tensor) -> NDArray[np.float32]:
-    """(N, F) features of uint8 images (N, C, H, W), C = 1 or 3."""
-    hog = hog_features(x_NCHW)
-    return hog if x_NCHW.shape[1] == 1 else np.concatenate([hog, color_histograms(x_NCHW)], axis=1)
 
 
 def _reader(evidence: DataEvidence, preparation: Preparation) -> Callable[[Sequence[int]], torch.Tensor]:

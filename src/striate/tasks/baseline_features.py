@@ -78,6 +78,17 @@ def hog_features(inputs: Inputs) -> Features:
     return by_chunks(inputs, describe)
 
 
+def shows_edges(data: Dataset) -> bool:
+    """Whether the data are pictures that `edge_features` describes."""
+    return data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST
+
+
+def edge_features(inputs: Inputs) -> Features:
+    """(N, F) `hog_features` of (N, C, H, W) uint8; with `color_histograms` for C = 3."""
+    edges = hog_features(inputs)
+    return np.concatenate([edges, color_histograms(inputs)], axis=1) if inputs.shape[1] == 3 else edges
+
+
 def color_histograms(inputs: Inputs) -> Features:
     """(N, 192) square roots of the shares of hue × saturation × value in (N, 3, H, W) uint8, each row of length 1.
 

@@ -15,12 +15,12 @@ from striate.data.folds import deal_folds
 from striate.data.media.every_medium import medium_of
 from striate.data.predict_inputs import list_inputs, read_inputs
 from striate.errors import ConfigError, DataError
-from striate.evaluation.label_errors import FOLDS, describe_images, doubt_labels, out_of_fold, reduced
+from striate.evaluation.label_errors import FOLDS, doubt_labels, out_of_fold, reduced
 from striate.evaluation.similarity.nearest import search_exactly
 from striate.evaluation.similarity.vectors import compute_vectors
 from striate.lab.exploring import run_samples
 from striate.runs.predictions import read_predictions
-from striate.tasks.baseline_features import HOG_SMALLEST
+from striate.tasks.baseline_features import HOG_SMALLEST, edge_features
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +151,7 @@ def _of_other_folds(lab: Lab, samples: Samples, split: str) -> tuple[NDArray[np.
         if inputs.shape[1] not in (1, 3) or min(inputs.shape[2:]) < HOG_SMALLEST:
             parts.append(np.asarray(inputs.flatten(1).numpy() / 255, np.float32))
         else:
-            parts.append(describe_images(inputs))
+            parts.append(edge_features(inputs))
         units += [blake2b(image.numpy().tobytes(), digest_size=16).digest() for image in inputs]
     ids = np.concatenate(taken)
     labels = _class_numbers(samples, ids)

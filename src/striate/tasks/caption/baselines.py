@@ -20,7 +20,7 @@ from striate.data.dataset import Dataset
 from striate.data.store.stored import Inputs
 from striate.reference.captions import LONGEST, runs
 from striate.tasks.baseline import Fitted, Method, choose_by_validation
-from striate.tasks.baseline_features import HOG_SMALLEST, color_histograms, hog_features
+from striate.tasks.baseline_features import color_histograms, hog_features, shows_edges
 from striate.tasks.caption.assess import cider_rows, true_captions
 from striate.tasks.task import Task
 
@@ -33,7 +33,7 @@ def caption_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
     usual = "Predicts the same caption for every image: the one that agrees most with all captions."
     methods = [Method("usual caption", usual, _usual)]
-    if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+    if shows_edges(data):
         what = (
             "Collects the captions of the most similar training images (edges and colors), and predicts the one that "
             "agrees most with the others (consensus by CIDEr)."

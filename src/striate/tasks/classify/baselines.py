@@ -22,10 +22,9 @@ from striate.tasks import kmeans_features
 from striate.tasks.baseline import CHOICE, MOST, Fitted, Method, choose_by_validation, sampling_note, stratified_sample
 from striate.tasks.baseline_features import (
     HOG_SIDE,
-    HOG_SMALLEST,
-    color_histograms,
     describe_inputs,
-    hog_features,
+    edge_features,
+    shows_edges,
     standardized_inputs,
 )
 from striate.tasks.task import Task
@@ -54,7 +53,7 @@ def classify_methods(data: Dataset) -> tuple[Method, ...]:
         Method("majority class", "Always predicts the most common class of the training split.", _majority),
         Method("logistic regression", f"A linear classifier on the standardized {data.medium.values}.", _logistic),
     ]
-    if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+    if shows_edges(data):
         seen = "the directions of edges" if data.input_shape[0] == 1 else "the directions of edges and the colors"
         name = "HOG + linear SVM" if data.input_shape[0] == 1 else "HOG + color + linear SVM"
         what = f"A linear classifier on histograms of {seen}, the usual method before neural networks."
@@ -81,18 +80,13 @@ def _logistic(data: Dataset, task: Task, seed: int) -> Fitted:
 
 def _hog_svm(data: Dataset, task: Task, seed: int) -> Fitted:
     features = "histograms of oriented gradients (9 orientations, about 8 × 8 cells, blocks of 2 × 2)"
-    extract: Extract = hog_features
     if data.input_shape[0] == 3:
         features += ", and a histogram of hue, saturation and value (12 × 4 × 4 bins)"
-
-        def extract(inputs: Inputs) -> NDArray[np.float32]:
-            return np.concatenate([hog_features(inputs), color_histograms(inputs)], axis=1)
-
     if max(data.input_shape[1:]) > HOG_SIDE:
         features += f"; images averaged down to {HOG_SIDE} pixels"
     make = partial(LinearSVC, random_state=seed, class_weight=_class_weights(task))
     most = _HOG_PIXELS // int(np.prod(data.input_shape[1:]))
-    return _fit_linear(data, task, seed, extract, make, _SVM_C, features, most)
+    return _fit_linear(data, task, seed, edge_features, make, _SVM_C, features, most)
 
 
 def _kmeans_svm(data: Dataset, task: Task, seed: int) -> Fitted:

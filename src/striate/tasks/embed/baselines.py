@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import torch
 
 from striate.data.dataset import Dataset
 from striate.data.normalize import measure_normalization
 from striate.tasks.baseline import Fitted, Method
-from striate.tasks.baseline_features import (
-    HOG_SMALLEST,
-    color_histograms,
-    describe_inputs,
-    hog_features,
-    standardized_inputs,
-)
+from striate.tasks.baseline_features import describe_inputs, edge_features, shows_edges, standardized_inputs
 from striate.tasks.embed.retrieval import unit
 from striate.tasks.task import Task
 
@@ -25,7 +18,7 @@ def embed_methods(data: Dataset) -> tuple[Method, ...]:
     """The baselines that fit the kind of data."""
     values = data.medium.values
     methods = [Method(values, f"The cosine similarity of the standardized {values}.", _plain)]
-    if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+    if shows_edges(data):
         what = "The cosine similarity of histograms of the directions of edges"
         what += " and of colors." if data.input_shape[0] == 3 else "."
         methods.append(Method("HOG", what, _hog))
@@ -42,8 +35,7 @@ def _plain(data: Dataset, task: Task, seed: int) -> Fitted:
 def _hog(data: Dataset, task: Task, seed: int) -> Fitted:
     del task, seed
     test = data.splits["test"]
-    found, features = hog_features(test.inputs), "histograms of oriented gradients (9 orientations, blocks of 2 × 2)"
+    features = "histograms of oriented gradients (9 orientations, blocks of 2 × 2)"
     if data.input_shape[0] == 3:
-        found = np.concatenate([found, color_histograms(test.inputs)], axis=1)
         features += ", and a histogram of hue, saturation and value (12 × 4 × 4 bins)"
-    return Fitted(torch.from_numpy(unit(found)), features, 0)
+    return Fitted(torch.from_numpy(unit(edge_features(test.inputs))), features, 0)

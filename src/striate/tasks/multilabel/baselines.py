@@ -18,7 +18,7 @@ from striate.data.normalize import measure_normalization
 from striate.data.store.stored import Inputs, take_rows
 from striate.statistics.ranking import mean_of_known
 from striate.tasks.baseline import CHOICE, Fitted, Method, choose_by_validation, sampling_note
-from striate.tasks.baseline_features import HOG_SMALLEST, describe_inputs, hog_features, standardized_inputs
+from striate.tasks.baseline_features import describe_inputs, hog_features, shows_edges, standardized_inputs
 from striate.tasks.multilabel.ranking import Ranking, best_thresholds
 from striate.tasks.task import Task
 
@@ -37,7 +37,7 @@ def label_methods(data: Dataset) -> tuple[Method, ...]:
         ),
         Method("logistic regression", what, _logistic),
     ]
-    if data.medium.pictures and data.input_shape[0] in (1, 3) and min(data.input_shape[1:]) >= HOG_SMALLEST:
+    if shows_edges(data):
         seen = "A linear classifier for each label on histograms of the directions of edges."
         methods.append(Method("HOG + logistic regression", seen, _edges))
     return tuple(methods)
