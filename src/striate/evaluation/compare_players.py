@@ -29,12 +29,10 @@ class ComparedPlayer:
 
 
 def compare_players(
-    runs: Sequence[ComparedPlayer], split: Literal["test", "val"], *, seed: int = 0, notes: Sequence[str] = ()
+    runs: Sequence[ComparedPlayer], split: Literal["test", "val"], *, notes: Sequence[str] = ()
 ) -> Comparison:
     """The comparison of two or more runs by the returns of the episodes of the first run's split, which all play.
-
-    `seed` is that of the bootstrap. Raises DataError for runs of different environments.
-    """
+    Raises DataError for runs of different environments."""
     first = runs[0].player
     for run in runs:
         if run.player.source != first.source:
@@ -54,7 +52,7 @@ def compare_players(
         compared_run(name, run.path, run.player.config.model.name, HEADLINE.value(found), None, run.costs)
         for name, run, found in zip(names, runs, rows, strict=True)
     )
-    differences = [difference_of_rows(theirs, ours, HEADLINE.lead, seed) for ours, theirs in combinations(rows, 2)]
+    differences = [difference_of_rows(theirs, ours, HEADLINE.lead) for ours, theirs in combinations(rows, 2)]
     key, things = HEADLINE.metric.key, "episodes"
     pairs = pairs_of(names, differences, key, things)
     return Comparison(first.source, split, count, things, REWARDS, key, compared, pairs, tuple(notes))

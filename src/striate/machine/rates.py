@@ -87,9 +87,9 @@ def memory_rates(*, array_bytes: int | None = None, seconds: float = 0.25) -> tu
     return rate("copy", 2, lambda: a.copy_(b)), rate("triad", 3, lambda: torch.add(b, c, alpha=3.0, out=a))
 
 
-def convolution_training_rate(device: str, precision: Precision, *, seconds: float = 0.1) -> float:
+def convolution_training_rate(device: str, precision: Precision) -> float:
     """Multiply–accumulates per second of training steps of two 3×3 convolutions with their normalizations, forward and
-    backward, in channels_last: the best of at least three, for about `seconds`."""
+    backward, in channels_last: the best of at least three, for about 0.1 seconds."""
     import torch
     from torch import nn
 
@@ -109,7 +109,7 @@ def convolution_training_rate(device: str, precision: Precision, *, seconds: flo
             if device != "cpu":
                 torch.cuda.synchronize(device)
 
-        times = _repeat(step, seconds)
+        times = _repeat(step, 0.1)
     return 3 * 2 * batch * side * side * 9 * channels * channels / min(times)
 
 

@@ -33,6 +33,7 @@ from striate.visualize.sample_figures import (
 from striate.wording import several, show_shape
 
 _ACROSS = 4  # images with texts in a row
+_EPOCHS = 6
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,10 @@ def draw_data(
     *,
     augmented: bool,
     count: int = 8,
-    epochs: int = 6,
     announce: Callable[[str], None] | None = None,
 ) -> DataPicture:
     """Draw samples of the training split: `count` of each class, or, `augmented`, `count` in all, each without
-    augmentation and as in the first `epochs` of a training with `config.seed`.
+    augmentation and as in the first epochs of a training with `config.seed`.
 
     Raises DataError for data that are not images, ConfigError for an augmentation that does not apply to them.
     """
@@ -79,7 +79,7 @@ def draw_data(
             config.augment, data, survives_moves=task.survives_moves, adapt=task.augmentation
         )
         rows = rows_by_epoch(
-            data, augment, count=count, epochs=epochs, seed=config.seed, paint=paint, move=task.warp_targets
+            data, augment, count=count, epochs=_EPOCHS, seed=config.seed, paint=paint, move=task.warp_targets
         )
         words = _augmentation_words(augment, reason, data, config.seed)
     else:
@@ -91,7 +91,7 @@ def draw_data(
         rows,
         title=of_split(data.name, "train", len(data.splits["train"])),
         words=words,
-        columns=["original", *(f"epoch {k + 1}" for k in range(epochs))] if augmented else [],
+        columns=["original", *(f"epoch {k + 1}" for k in range(_EPOCHS))] if augmented else [],
         classes=data.classes if data.has_masks else [],
         large=paint is not None,
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LETTERS = 22
+_LETTERS, _COLUMNS = 22, 5
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ _CELL, _PICTURE, _TOP = (1.75, 2.2), 1.6, 0.4
 """Inches: a cell's width and height, the side of the square its image is fitted into, and the title's line."""
 
 
-def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Figure:
+def gallery_figure(tiles: Sequence[Tile], *, title: str) -> Figure:
     """The tiles row by row; wrong predictions have a cross, the true class and a thick frame.
 
     All are drawn into one pair of axes, in inches: laying out a pair of axes for each tile takes longer than drawing.
@@ -49,7 +49,7 @@ def gallery_figure(tiles: Sequence[Tile], *, title: str, columns: int = 5) -> Fi
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = max(1, min(columns, len(tiles)))
+    columns = max(1, min(_COLUMNS, len(tiles)))
     width, height = max(3.5, _CELL[0] * columns), _TOP + _CELL[1] * -(-len(tiles) // columns)
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)

@@ -74,15 +74,15 @@ def effective_receptive_field(
     return EffectiveField(name, shares, first, size, samples)
 
 
-def shortest_runs(shares: NDArray[np.float64], mass: float = MASS) -> list[tuple[int, float]]:
-    """Along each axis, the first position and the length of the shortest run that holds at least `mass` of the sum of
+def shortest_runs(shares: NDArray[np.float64]) -> list[tuple[int, float]]:
+    """Along each axis, the first position and the length of the shortest run that holds at least `MASS` of the sum of
     `shares`."""
     runs = []
     for axis in range(shares.ndim):
         along = shares.sum(tuple(other for other in range(shares.ndim) if other != axis))
         sums = np.concatenate([[0.0], np.cumsum(along / along.sum())])
         # From each first position, the first end that has the mass; rounding must not cost a position.
-        ends = np.searchsorted(sums, sums + mass - 1e-9)
+        ends = np.searchsorted(sums, sums + MASS - 1e-9)
         lengths = [(int(end) - first, first) for first, end in enumerate(ends) if end < len(sums)]
         # Of several runs of that length, the middle one.
         shortest = [first for length, first in lengths if length == min(lengths)[0]]

@@ -208,16 +208,17 @@ def are_jpegs(listing: Listing) -> bool:
     return all(label.lower().endswith((".jpg", ".jpeg")) for label in listing.labels)
 
 
-def _where_values_occur(
-    listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, values: Sequence[int], most: int = 5
-) -> str:
+_LISTED = 5
+
+
+def _where_values_occur(listing: Listing, ids: NDArray[np.int64], masks: MaskPixels, values: Sequence[int]) -> str:
     """`37 in masks/a.png, 40 in masks/a.png and 2 more`."""
     found = []
-    for value in values[:most]:
+    for value in values[:_LISTED]:
         rows = np.flatnonzero(masks.occurring[:, value])
         more = f" and {len(rows) - 1:,} more" if len(rows) > 1 else ""
         found.append(f"{value} in {listing.labels[int(ids[rows[0]])]}{more}")
-    return ", ".join(found) + (", …" if len(values) > most else "")
+    return ", ".join(found) + (", …" if len(values) > _LISTED else "")
 
 
 def number_objects(values: Sequence[AbstractSet[int]]) -> bool:

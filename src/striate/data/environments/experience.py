@@ -63,7 +63,7 @@ def unmarked_resets(experience: Experience) -> tuple[int, int]:
     return int(breaks.sum()), int((breaks & ~experience.ends[:-1]).sum())
 
 
-def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, float]] | None:
+def reward_shift(experience: Experience) -> tuple[int, dict[int, float]] | None:
     """The shift of rewards in steps: 1 too late, -1 too early, 0 right; and for each of the three, how well the events
     of a step predict whether it has a reward. None where there are too few rewards.
 
@@ -85,7 +85,7 @@ def reward_shift(experience: Experience, seed: int = 0) -> tuple[int, dict[int, 
         first, second = wanted[:half], wanted[half:]
         if min(first.sum(), (~first).sum(), second.sum(), (~second).sum()) < _FEWEST // 2:
             return None
-        model = LogisticRegression(C=1.0, max_iter=300, random_state=seed).fit(events[:half], first)
+        model = LogisticRegression(C=1.0, max_iter=300, random_state=0).fit(events[:half], first)
         found[shift] = float(roc_auc_score(second, model.decision_function(events[half:])))
     return max(found, key=lambda shift: found[shift]), found
 

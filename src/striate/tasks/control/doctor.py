@@ -37,17 +37,17 @@ REPLAYED = 2000
 _PLAYED = "replay buffer"
 
 
-def play_randomly(source: str, steps: int, limit: int | None = None, seed: int = 0) -> Experience:
+def play_randomly(source: str, steps: int, limit: int | None = None) -> Experience:
     """`steps` steps of an environment with random actions, one episode after another."""
-    environment, rng, rows = open_environment(source), np.random.default_rng(seed), list[tuple[Any, ...]]()
-    frame, length, limit = environment.reset(seed), 0, limit or environment.game.limit
+    environment, rng, rows = open_environment(source), np.random.default_rng(0), list[tuple[Any, ...]]()
+    frame, length, limit = environment.reset(0), 0, limit or environment.game.limit
     while len(rows) < steps:
         step, length = environment.step(int(rng.integers(len(environment.game.actions)))), length + 1
         truncated = not step.terminated and (step.truncated or length >= limit)
         rows.append((frame.copy(), step.frame.copy(), step.reward, step.terminated, truncated))
         frame = step.frame
         if step.terminated or truncated:
-            frame, length = environment.reset(seed + len(rows)), 0
+            frame, length = environment.reset(len(rows)), 0
     seen, after, rewards, terminated, cut = (np.array(column) for column in zip(*rows, strict=True))
     return Experience(seen, after, rewards.astype(np.float64), terminated, cut)
 
@@ -358,12 +358,11 @@ def _episodes(recorded: Recorded, number: int) -> Iterator[tuple[Experience, Exp
         yield kept, Experience(nothing, nothing, rewards.astype(np.float32).astype(np.float64), ends, cut)
 
 
-def value_findings(module: nn.Module, replay: Replay, config: ControlConfig, seed: int = 0) -> Iterator[Finding]:
+def value_findings(module: nn.Module, replay: Replay, config: ControlConfig) -> Iterator[Finding]:
     """A finding where the values of states in the buffer exceed what its rewards can add up to."""
     if len(replay) < FEWEST_STEPS // 4:
         return
-    rng = np.random.default_rng(seed)
-    values = action_values(module, replay.sample(256, rng).before).max(axis=1)
+    values = action_values(module, replay.sample(256, np.random.default_rng(0)).before).max(axis=1)
     filled = min(replay.added, replay.rows)
     order = np.arange(max(replay.added - replay.rows, 0), replay.added) % replay.rows
     rewards = np.sign(replay.rewards[order]) if config.clip_rewards else replay.rewards[order]
