@@ -96,6 +96,7 @@ class MediaFiles:
                 if name not in self._sent:
                     got = "a file that was not sent, or is no longer cached"
                     raise DataError(name[:80], got, "a file that is cached", "send it again")
+                self._sent.move_to_end(name)
                 return self._sent[name]
         data, _, digits = name.partition("#")
         listing = self.listing()
