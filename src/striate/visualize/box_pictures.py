@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from striate.data.rotated_boxes import corners
 from striate.visualize.canvas import (
     SMALL,
     class_colors,
-    heading,
     legend,
     main_title,
     name_axes,
+    name_grid,
     new_figure,
     quiet_frame,
     shorten,
@@ -46,14 +47,9 @@ class DrawnBox(NamedTuple):
     """By which it is rotated about its center, counterclockwise on the screen."""
 
 
-def corners(box: DrawnBox) -> NDArray[np.float64]:
-    """(4, 2) x and y of the corners, rotated about the center by the box's angle, counterclockwise on the screen."""
-    left, top, right, bottom = box.edges
-    center = np.array([(left + right) / 2, (top + bottom) / 2])
-    turn = np.radians(box.angle)
-    along, down = np.array([np.cos(turn), -np.sin(turn)]), np.array([np.sin(turn), np.cos(turn)])
-    wide, high = (right - left) / 2, (bottom - top) / 2
-    return np.array([center + a * wide * along + b * high * down for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))])
+def _corners(box: DrawnBox) -> NDArray[np.float64]:
+    """(4, 2) x and y of the corners."""
+    return corners(np.array([[*box.edges, box.angle]], np.float64)).reshape(4, 2)
 
 
 def draw_boxes(axes: Axes, image: ArrayLike, boxes: Sequence[DrawnBox], classes: int) -> None:
@@ -64,7 +60,7 @@ def draw_boxes(axes: Axes, image: ArrayLike, boxes: Sequence[DrawnBox], classes:
     show_image(axes, image)
     colors = class_colors(classes)
     for box in boxes:
-        points = corners(box) - 0.5  # a pixel of the picture is centered on its number
+        points = _corners(box) - 0.5  # a pixel of the picture is centered on its number
         style = (0, (3, 2)) if box.wrong else "-"
         axes.add_patch(Polygon(points, fill=False, edgecolor="black", linewidth=2.4, linestyle=style, alpha=0.5))
         axes.add_patch(Polygon(points, fill=False, edgecolor=colors[box.kind], linewidth=1.3, linestyle=style))
@@ -91,10 +87,7 @@ def boxes_figure(
     for row, (image, truth, predicted) in enumerate(zip(images, truths, predictions, strict=True)):
         draw_boxes(grid[row, 0], image, truth, len(classes))
         draw_boxes(grid[row, 1], image, predicted, len(classes))
-    for axes, label in zip(grid[:, 0], labels, strict=False):
-        axes.set_ylabel(label, fontsize=SMALL)
-    for axes, name in zip(grid[0], ("objects (dashed: missed)", "predictions (dashed: wrong)"), strict=True):
-        heading(axes, name)
+    name_grid(grid, labels, ("objects (dashed: missed)", "predictions (dashed: wrong)"))
     name_boxes(figure, classes)
     main_title(figure, title)
     return figure
@@ -123,7 +116,7 @@ def drawn_picture(image: NDArray[np.uint8], boxes: Sequence[DrawnBox], classes: 
     thick = max(1, round(max(picture.size) / 400))
     font = ImageFont.load_default(max(12 if factor > 1 else 9, 5 * thick))
     for box in boxes:
-        points = [tuple(point) for point in (corners(box) * factor).tolist()]
+        points = [tuple(point) for point in (_corners(box) * factor).tolist()]
         pen.line([*points, points[0]], fill="black", width=thick + 2)
         pen.line([*points, points[0]], fill=colors[box.kind], width=thick)
         if box.text:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -104,6 +104,14 @@ def show_literally(artist: Figure | Axes) -> None:
 def heading(axes: Axes, text: str) -> None:
     """The title of one pair of axes, to the left."""
     axes.set_title(text, loc="left", fontsize=TEXT, color=INK, parse_math=False)
+
+
+def name_grid(grid: Any, rows: Sequence[str], columns: Sequence[str]) -> None:
+    """Labels beside the rows of a grid of axes, as far as there are any, and a heading over each column."""
+    for axes, label in zip(grid[:, 0], rows, strict=False):
+        axes.set_ylabel(label, fontsize=SMALL)
+    for axes, name in zip(grid[0], columns, strict=True):
+        heading(axes, name)
 
 
 def main_title(figure: Figure, text: str) -> Text:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.visualize.canvas import SMALL, class_colors, heading, main_title, new_figure, show_image
+from striate.visualize.canvas import class_colors, main_title, name_grid, new_figure, show_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,11 +59,6 @@ def instances_figure(
         show_image(axes[0], image)
         for place, picture in ((1, truth), (2, predicted)):
             show_image(axes[place], np.asarray(picture).transpose(2, 0, 1))
-    for axes, label in zip(grid[:, 0], labels, strict=False):
-        axes.set_ylabel(label, fontsize=SMALL)
-    for axes, name in zip(
-        grid[0], ("image", "objects (checkered: missed)", "predictions (checkered: wrong)"), strict=True
-    ):
-        heading(axes, name)
+    name_grid(grid, labels, ("image", "objects (checkered: missed)", "predictions (checkered: wrong)"))
     main_title(figure, title)
     return figure

@@ -11,11 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.annotations.masks import IGNORED
 from striate.visualize.canvas import (
     INK,
-    SMALL,
     class_colors,
-    heading,
     legend,
     main_title,
+    name_grid,
     new_figure,
     shorten,
     show_image,
@@ -85,10 +84,7 @@ def masks_figure(
         draw_mask(grid[row, 1], gray, truth, classes)
         draw_mask(grid[row, 2], gray, np.where(truth == IGNORED, IGNORED, prediction), classes)
         mark_wrong(grid[row, 2], truth, prediction)
-    for axes, label in zip(grid[:, 0], labels, strict=False):
-        axes.set_ylabel(label, fontsize=SMALL)
-    for axes, name in zip(grid[0], ("image", "truth", "prediction (hatched: wrong)"), strict=True):
-        heading(axes, name)
+    name_grid(grid, labels, ("image", "truth", "prediction (hatched: wrong)"))
     name_classes(figure, classes)
     main_title(figure, title)
     return figure
