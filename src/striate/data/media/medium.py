@@ -6,6 +6,7 @@ samples lie in files sets `suffixes` and implements `header` and `decode`. Free 
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,26 @@ class Unreadable(DataError):
     ) -> None:
         self.reason = reason
         super().__init__(where, reason, expected, remedy)
+
+
+def sample_bytes(
+    data: bytes | Path, where: str, most: int, expected: str, less: str, folder: Callable[[Path], bytes] | None = None
+) -> bytes:
+    """The bytes of a sample. A file of more than `most` is refused, with `less` as what was expected; so is a pipe
+    or device, which might never end. `folder` reads a sample that is a folder. Raises Unreadable."""
+    if isinstance(data, bytes):
+        return data
+    try:
+        status = data.stat()
+        if folder is not None and stat.S_ISDIR(status.st_mode):
+            return folder(data)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unreadable(where, "not a regular file", expected)
+        if status.st_size > most:
+            raise Unreadable(where, f"a file of {several(status.st_size, 'byte')}, more than {most:,}", less)
+        return data.read_bytes()
+    except OSError as error:
+        raise Unreadable(where, error.strerror or str(error), expected) from None
 
 
 class WrongSizeError(DataError):

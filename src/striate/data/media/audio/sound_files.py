@@ -6,7 +6,6 @@ resampled by soxr. A hostile file is refused before it is decoded, by its first 
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.media.medium import Unreadable
+from striate.data.media.medium import Unreadable, sample_bytes
 from striate.errors import missing_extra, one_line
 from striate.wording import several
 
@@ -139,18 +138,7 @@ def _at_rate(values: NDArray[np.float32], where: str, source: int, rate: int) ->
 
 
 def _read(data: bytes | Path, where: str) -> bytes:
-    if isinstance(data, bytes):
-        return data
-    try:
-        status = data.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable(where, "not a regular file", "a sound file")
-        if status.st_size > MOST_BYTES:
-            got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
-            raise Unreadable(where, got, "a few minutes of sound")
-        return data.read_bytes()
-    except OSError as error:
-        raise Unreadable(where, error.strerror or str(error), "a sound file") from None
+    return sample_bytes(data, where, MOST_BYTES, "a sound file", "a few minutes of sound")
 
 
 @contextmanager

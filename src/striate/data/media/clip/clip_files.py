@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import stat
 import zipfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from PIL import Image
 
 from striate.data.media.image import pictures
 from striate.data.media.image.pictures import open_picture, turn_of
-from striate.data.media.medium import Unreadable
+from striate.data.media.medium import Unreadable, sample_bytes
 from striate.errors import missing_extra
 from striate.wording import several
 
@@ -270,20 +269,7 @@ def _quarters(frame: Any) -> int:
 
 
 def _read(data: bytes | Path, where: str) -> bytes:
-    if isinstance(data, bytes):
-        return data
-    try:
-        status = data.stat()
-        if stat.S_ISDIR(status.st_mode):
-            return read_folder(data)
-        if not stat.S_ISREG(status.st_mode):
-            raise Unreadable(where, "not a regular file", "a video")
-        if status.st_size > MOST_BYTES:
-            got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
-            raise Unreadable(where, got, "a few minutes of video")
-        return data.read_bytes()
-    except OSError as error:
-        raise Unreadable(where, error.strerror or str(error), "a film") from None
+    return sample_bytes(data, where, MOST_BYTES, "a video", "a few minutes of video", read_folder)
 
 
 @contextmanager

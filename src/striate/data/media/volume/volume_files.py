@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import stat
 import tarfile
 import warnings
 import zipfile
@@ -26,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from striate.data.media.medium import Unreadable
+from striate.data.media.medium import Unreadable, sample_bytes
 from striate.errors import DataError, missing_extra, one_line
 from striate.wording import several, show_shape
 
@@ -190,7 +189,7 @@ def _orientation(affine: NDArray[np.float64]) -> NDArray[np.float64]:
 def _opened(data: bytes | Path, where: str) -> Iterator[_Opened]:
     """The open file, with its header checked. Any error inside becomes Unreadable."""
     try:
-        raw = read_bytes(data, where)
+        raw = sample_bytes(data, where, MOST_BYTES, "a volume file", "a volume that fits into memory", _read_series)
         file = _reader(raw, where)(raw, where)
         _refuse_shape(file, where)
         yield file
@@ -202,20 +201,10 @@ def _opened(data: bytes | Path, where: str) -> Iterator[_Opened]:
         raise Unreadable(where, reason, "a complete volume file") from None
 
 
-def read_bytes(data: bytes | Path, where: str) -> bytes:
-    """The bytes of a file; for a folder of DICOM slices, those of an archive of them. Raises Unreadable."""
-    if isinstance(data, bytes):
-        return data
-    if data.is_dir():
-        parts = sorted(part for part in data.iterdir() if is_slice(part.name) and part.is_file())
-        return pack_series(part.read_bytes() for part in parts)
-    status = data.stat() if data.exists() else None
-    if status is None or not stat.S_ISREG(status.st_mode):
-        raise Unreadable(where, "not a regular file", "a volume file")
-    if status.st_size > MOST_BYTES:
-        got = f"a file of {several(status.st_size, 'byte')}, more than {MOST_BYTES:,}"
-        raise Unreadable(where, got, "a volume that fits into memory")
-    return data.read_bytes()
+def _read_series(folder: Path) -> bytes:
+    """An archive of the DICOM slices in a folder."""
+    parts = sorted(part for part in folder.iterdir() if is_slice(part.name) and part.is_file())
+    return pack_series(part.read_bytes() for part in parts)
 
 
 def is_slice(name: str) -> bool:
