@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from striate.data.audit.alike import connected_groups, equal_groups, join_parts, near_duplicate_groups
 from striate.data.audit.clip_statistics import measure_clips
 from striate.data.audit.image_statistics import ImageStatistics, measure_images
+from striate.data.audit.sample_finding import GRAVE, SampleFinding, each_left_out, severity_of, some
 from striate.data.audit.sound_statistics import SoundStatistics, measure_sounds
 from striate.data.audit.volume_statistics import VolumeStatistics, measure_volumes
 from striate.data.config import DataConfig
@@ -17,7 +18,8 @@ from striate.data.media.every_medium import medium_of
 from striate.data.progress import announce_tenths
 from striate.data.scan import Scan, scan_listing
 from striate.data.splits import assign_membership
-from striate.records import Remedy
+from striate.records import Finding, Remedy
+from striate.wording import several
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,25 @@ def leaving_out(evidence: DataEvidence, text: str, what: str = "does that for th
     """The remedy `text`, with the command that writes a manifest where one can be written; `what` says what it does."""
     does_it = f" --quarantine {what}." if evidence.quarantine else ""
     return Remedy(text + does_it, command=evidence.quarantine, advice=text.removesuffix("."))
+
+
+def blank_samples(
+    evidence: DataEvidence, code: str, ids: Sequence[int], one: str, are: str, threshold: str, words: str
+) -> SampleFinding | None:
+    """A finding about samples that show nothing, of the kind `one`; `are` says what they are, `words` of each."""
+    if not ids:
+        return None
+    total = len(evidence.splits)
+    finding = Finding(
+        code=code,
+        severity=severity_of(len(ids), total),
+        where=evidence.listing.source,
+        measured=f"{len(ids):,} of {several(total, one)} {are}: {some([evidence.named(i) for i in ids])}",
+        threshold=f"{threshold}; an error from {GRAVE:.0%} of the {one}s",
+        why="They show nothing of their class; the network learns only how frequent their label is.",
+        remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
+    )
+    return each_left_out(finding, ids, words)
 
 
 def keep_together(evidence: DataEvidence, groups: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:

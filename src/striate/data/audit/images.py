@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from striate.data.audit.alike import EVEN
-from striate.data.audit.evidence import DataEvidence, leaving_out
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, each_left_out, one_group_each, severity_of, some
+from striate.data.audit.evidence import DataEvidence, blank_samples
+from striate.data.audit.sample_finding import SampleFinding, one_group_each, some
 from striate.records import Finding
 from striate.wording import listed, several
 
@@ -22,20 +22,8 @@ def find_even_images(evidence: DataEvidence) -> SampleFinding | None:
     if statistics is None:
         return None
     ids = [number for number in evidence.readable if statistics.deviations[number] < EVEN]
-    if not ids:
-        return None
-    total = len(evidence.splits)
-    finding = Finding(
-        code="data.constant-images",
-        severity=severity_of(len(ids), total),
-        where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(total, 'image')} are blank, in one uniform color: "
-        f"{some([evidence.named(i) for i in ids])}",
-        threshold=f"a standard deviation of {EVEN:g} of 255 levels; an error from {GRAVE:.0%} of the images",
-        why="They show nothing of their class; the network learns only how frequent their label is.",
-        remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
-    )
-    return each_left_out(finding, ids, "blank")
+    are, threshold = "are blank, in one uniform color", f"a standard deviation of {EVEN:g} of 255 levels"
+    return blank_samples(evidence, "data.constant-images", ids, "image", are, threshold, "blank")
 
 
 _WORDS = {

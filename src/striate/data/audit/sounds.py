@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from striate.data.audit.evidence import DataEvidence, leaving_out
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, each_left_out, one_group_each, severity_of, some
+from striate.data.audit.evidence import DataEvidence, blank_samples
+from striate.data.audit.sample_finding import SampleFinding, one_group_each
 from striate.records import Finding
 from striate.wording import several
 
@@ -17,19 +17,8 @@ def find_silence(evidence: DataEvidence) -> SampleFinding | None:
     """`data.silence`: sounds whose largest amplitude is below −80 dB."""
     sounds = evidence.sound_statistics
     ids = [] if sounds is None else sounds.ids[sounds.peaks < SILENT].tolist()
-    if not ids:
-        return None
-    total = len(evidence.splits)
-    finding = Finding(
-        code="data.silence",
-        severity=severity_of(len(ids), total),
-        where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(total, 'sound')} are silent: {some([evidence.named(i) for i in ids])}",
-        threshold=f"an amplitude of {SILENT:g} of 1 (−80 dB); an error from {GRAVE:.0%} of the sounds",
-        why="They show nothing of their class; the network learns only how frequent their label is.",
-        remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
-    )
-    return each_left_out(finding, ids, "silent")
+    threshold = f"an amplitude of {SILENT:g} of 1 (−80 dB)"
+    return blank_samples(evidence, "data.silence", ids, "sound", "are silent", threshold, "silent")
 
 
 def find_clipping(evidence: DataEvidence) -> SampleFinding | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from striate.data.audit.evidence import DataEvidence, leaving_out
-from striate.data.audit.sample_finding import GRAVE, SampleFinding, each_left_out, severity_of, some
+from striate.data.audit.evidence import DataEvidence, blank_samples
+from striate.data.audit.sample_finding import SampleFinding
 from striate.data.audit.volume_statistics import spacings
 from striate.records import Finding
 from striate.wording import several
@@ -12,20 +12,8 @@ from striate.wording import several
 def find_constant_volumes(evidence: DataEvidence) -> SampleFinding | None:
     """`data.constant-volumes`: volumes whose voxels all have one value."""
     ids = [] if evidence.volume_statistics is None else list(evidence.volume_statistics.constant)
-    if not ids:
-        return None
-    total = len(evidence.splits)
-    finding = Finding(
-        code="data.constant-volumes",
-        severity=severity_of(len(ids), total),
-        where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(total, 'volume')} have one value everywhere:"
-        f" {some([evidence.named(i) for i in ids])}",
-        threshold=f"two values; an error from {GRAVE:.0%} of the volumes",
-        why="They show nothing of their class; the network learns only how frequent their label is.",
-        remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
-    )
-    return each_left_out(finding, ids, "one value everywhere")
+    words = "one value everywhere"
+    return blank_samples(evidence, "data.constant-volumes", ids, "volume", f"have {words}", "two values", words)
 
 
 def find_misplaced_masks(evidence: DataEvidence) -> SampleFinding | None:
