@@ -65,18 +65,24 @@ def run_training(
     Interrupted, NonFiniteLoss, RunError, DataError."""
     state, saver = prepared.state, Saver(run, prepared.config.save_seconds)
     _write_history(run, state.history)
+    with saved_at_the_end(run, prepared.config, saver) as interruption:
+        config = _follow(run, prepared, tuple(readers), saver, interruption, processes)
+    return replace(prepared, config=config)
+
+
+@contextmanager
+def saved_at_the_end(run: RunDirectory, config: Config, saver: Saver) -> Iterator[Interruption]:
+    """Watches for signals while a loop runs, and waits until its checkpoints are on disk, however it ends. A second
+    signal gives up the checkpoint that is being written. NaN and Inf are noted in events.jsonl. Raises Interrupted."""
     with watch_signals() as interruption:
         try:
-            config = _follow(run, prepared, tuple(readers), saver, interruption, processes)
+            yield interruption
             saver.wait()
-            return replace(prepared, config=config)
         except Interrupted:
             raise
         except KeyboardInterrupt:
             saver.give_up()
-            raise Interrupted(
-                run.path, prepared.config, interruption.signal_name or "interrupted", at_once=True
-            ) from None
+            raise Interrupted(run.path, config, interruption.signal_name or "interrupted", at_once=True) from None
         except NonFiniteLoss as error:
             append_event(run, "non-finite", **error.to_json())
             raise

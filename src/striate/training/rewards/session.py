@@ -17,10 +17,11 @@ from striate.runs.events import append_event, event_line, note_files, noted_file
 from striate.runs.files import append_text, write_json, write_text
 from striate.runs.plain_files import is_there
 from striate.training.config_file import config_to_dict, config_to_yaml
-from striate.training.interruption import Interrupted, watch_signals
+from striate.training.interruption import Interrupted
 from striate.training.rewards.decide import PreparedLearner
 from striate.training.rewards.loop import RewardEvent, RewardState, StretchDone, reward_events
 from striate.training.saving import Saver
+from striate.training.session import saved_at_the_end
 
 RewardReader = Callable[[RewardEvent], None]
 
@@ -62,7 +63,7 @@ def run_rewards(
     RunError."""
     saver, readers = Saver(run, prepared.config.save_seconds), tuple(readers)
     write_text(run.metrics_csv, csv_of(state.history))
-    with watch_signals() as interruption:
+    with saved_at_the_end(run, prepared.config, saver) as interruption:
         try:
             begun, best = monotonic() - state.elapsed, None
             for event in reward_events(state, prepared.config):
@@ -82,19 +83,9 @@ def run_rewards(
                     saver.wait()
                     append_event(run, "interrupted", step=state.learner.step, signal=stop)
                     raise Interrupted(run.path, prepared.config, stop)
-        except Interrupted:
-            raise
-        except KeyboardInterrupt:
-            saver.give_up()
-            raise Interrupted(
-                run.path, prepared.config, interruption.signal_name or "interrupted", at_once=True
-            ) from None
         except NonFiniteLoss as error:
             error.remedy = f"{error.remedy} {(prepared.config.optim.lr or 0) / 4:g}, from {pasted(run.config)}"
-            append_event(run, "non-finite", **error.to_json())
             raise
-        finally:
-            saver.wait()
 
 
 def checkpoint_content(prepared: PreparedLearner, state: RewardState) -> dict[str, Any]:
