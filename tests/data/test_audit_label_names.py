@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from striate.data.audit.classes import find_suspicious_names
+from striate.data.audit.quick import quick_evidence
+from striate.data.config import DataConfig
 from striate.data.listing import Listing, class_numbers, order_classes
+from striate.data.scan import Scan
 
 
 def finding(*labels: str) -> str:
@@ -25,8 +28,8 @@ def finding(*labels: str) -> str:
         classes,
         inputs=np.zeros(1),
     )
-    found = find_suspicious_names(listing)
-    return "" if found is None else found.measured
+    found = find_suspicious_names(quick_evidence(listing, Scan({}, {}, {}, {}), {}, {}, DataConfig()))
+    return "" if found is None else found.finding.measured
 
 
 @pytest.mark.parametrize(

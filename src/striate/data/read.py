@@ -20,7 +20,7 @@ import torch
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.leaks import find_training_samples
 from striate.data.audit.masks import find_in_masks
-from striate.data.audit.quick import find_all, find_before_training
+from striate.data.audit.quick import find_all, find_before_training, quick_evidence
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.config import DataConfig, Store
 from striate.data.dataset import Dataset, Preparation, SampleFacts, Split, SplitRow
@@ -78,7 +78,7 @@ def load_dataset(
         classes=listing.classes,
         unreadable=unreadable,
         notes=(*listing.notes, *notes, *_split_notes(listing, config, split)),
-        findings=(*find_before_training(listing, scan, unreadable, split, config), *resized),
+        findings=(*find_before_training(quick_evidence(listing, scan, unreadable, split, config)), *resized),
         units=units,
         store=samples.store,
         known_fingerprint=config.fingerprint,
@@ -168,16 +168,17 @@ def load_for_evaluation(
     if not len(decoded.ids):
         refuse_unusable(listing, scan, unreadable, {})
     known = find_training_samples(listing, [scan.contents[i].hex() for i in decoded.ids.tolist()], seen or {})
+    split = dict.fromkeys(decoded.ids.tolist(), name)
     return _assemble(
         listing,
         scan,
         preparation,
         decoded,
-        dict.fromkeys(decoded.ids.tolist(), name),
+        split,
         classes=listing.classes if annotation_kind(listing.annotation).open_classes else classes,
         unreadable=unreadable,
         notes=(*listing.notes, note, *renamed, *_scaled(listing, scan, readable, preparation), *samples.notes),
-        findings=(*known, *find_all(listing, scan, unreadable)),
+        findings=(*known, *find_all(quick_evidence(listing, scan, unreadable, split, config))),
         store=samples.store,
     )
 

@@ -56,30 +56,6 @@ from striate.errors import DataError
 from striate.records import Finding
 
 
-def _damaged(evidence: DataEvidence) -> SampleFinding | None:
-    return find_unreadable(evidence.listing, evidence.unreadable, len(evidence.listing))
-
-
-def _divided_groups(evidence: DataEvidence) -> SampleFinding | None:
-    finding = find_divided_groups(evidence.listing, evidence.unreadable)
-    return None if finding is None else SampleFinding(finding)
-
-
-def _group_columns(evidence: DataEvidence) -> SampleFinding | None:
-    finding = find_group_columns(evidence.listing, evidence.splits)
-    return None if finding is None else SampleFinding(finding)
-
-
-def _names(evidence: DataEvidence) -> SampleFinding | None:
-    finding = find_suspicious_names(evidence.listing)
-    return None if finding is None else SampleFinding(finding)
-
-
-def _levels(evidence: DataEvidence) -> SampleFinding | None:
-    finding = find_repeated_folders(evidence.listing) if evidence.config.class_level is None else None
-    return None if finding is None else SampleFinding(finding)
-
-
 def _of_inputs(evidence: DataEvidence) -> list[SampleFinding]:
     """Findings about the inputs of the network: images that training would scale, depths that differ, pages that are
     not read."""
@@ -89,7 +65,7 @@ def _of_inputs(evidence: DataEvidence) -> list[SampleFinding]:
 
 
 FINDERS: tuple[Callable[[DataEvidence], SampleFinding | None], ...] = (
-    _damaged,
+    find_unreadable,
     find_misfitting_masks,
     find_shifted_masks,
     find_turned_masks,
@@ -97,19 +73,19 @@ FINDERS: tuple[Callable[[DataEvidence], SampleFinding | None], ...] = (
     find_misplaced_masks,
     find_unnamed_values,
     find_leaks,
-    _divided_groups,
-    _group_columns,
+    find_divided_groups,
+    find_group_columns,
     find_divided_series,
     find_contradictions,
     find_near_contradictions,
-    _levels,
+    find_repeated_folders,
     find_exchanged_targets,
     find_missing_classes,
     find_missing_mask_values,
     find_doubtful_objects,
     find_missing_box_classes,
     find_small_classes,
-    _names,
+    find_suspicious_names,
     find_imbalance,
     find_even_images,
     find_even_masks,

@@ -116,10 +116,11 @@ def missing_class(
 _DEEPEST = 20
 
 
-def find_repeated_folders(listing: Listing) -> Finding | None:
+def find_repeated_folders(evidence: DataEvidence) -> SampleFinding | None:
     """`data.class-level`: folders below the class folders have names that occur in several classes, so they may be the
-    classes: `site/year/species`."""
-    if listing.class_level is None or len(listing.classes) < 2:
+    classes: `site/year/species`. Not where the user chose the level."""
+    listing = evidence.listing
+    if evidence.config.class_level is not None or listing.class_level is None or len(listing.classes) < 2:
         return None
     repeated: dict[int, list[str]] = {}
     for level in range(listing.class_level + 1, _DEEPEST + 1):
@@ -132,7 +133,7 @@ def find_repeated_folders(listing: Listing) -> Finding | None:
         return None
     deepest = max(repeated)
     below = "; ".join(f"{some(names)} (level {level})" for level, names in repeated.items())
-    return Finding(
+    finding = Finding(
         code="data.class-level",
         severity="warning",
         where=listing.source,
@@ -147,6 +148,7 @@ def find_repeated_folders(listing: Listing) -> Finding | None:
             f"; if each path is a class: --data.class_level path; else --data.class_level {listing.class_level}.",
         ),
     )
+    return SampleFinding(finding)
 
 
 def two_classes(listing: Listing) -> str:
@@ -209,8 +211,9 @@ words."""
 _RARE = 0.2
 
 
-def find_suspicious_names(listing: Listing) -> Finding | None:
+def find_suspicious_names(evidence: DataEvidence) -> SampleFinding | None:
     """`data.label-names`: classes that differ in case, spaces, a plural or one letter, or whose name is not a class."""
+    listing = evidence.listing
     if listing.annotation != "class":
         return None
     counts = Counter(listing.labels)
@@ -224,7 +227,7 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
                 texts.append(f"{one!r} and {other!r} ({why})")
     if not texts:
         return None
-    return Finding(
+    finding = Finding(
         code="data.label-names",
         severity="warning",
         where=listing.source,
@@ -233,6 +236,7 @@ def find_suspicious_names(listing: Listing) -> Finding | None:
         why="A class with two names is learned as two classes.",
         remedy="Rename them, or leave them if they are intended.",
     )
+    return SampleFinding(finding)
 
 
 def _plain(name: str) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from striate.data.audit.evidence import DataEvidence, keep_together, leaving_out
 from striate.data.audit.sample_finding import GRAVE, SampleFinding, severity_of, some
-from striate.data.listing import Listing
-from striate.data.scan import Scan
 from striate.records import Finding, Severity
 from striate.wording import several
 
@@ -73,9 +71,10 @@ def _finding(
     return SampleFinding(finding, tuple(groups), {n: evidence.listing.labels[n] for group in groups for n in group})
 
 
-def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, ...]]) -> SampleFinding | None:
-    """`data.label-noise`: those of the `groups` of identical samples that have more than one label."""
-    torn = [group for group in groups if len({scan.labels[number] for number in group}) > 1]
+def find_label_noise(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.label-noise`: groups of identical samples that have more than one label."""
+    listing, scan = evidence.listing, evidence.scan
+    torn = [group for group in evidence.equal if len({scan.labels[number] for number in group}) > 1]
     if not torn:
         return None
     named = []
@@ -98,7 +97,7 @@ def find_label_noise(listing: Listing, scan: Scan, groups: Iterable[tuple[int, .
 
 def find_contradictions(evidence: DataEvidence) -> SampleFinding | None:
     """`data.label-noise`: samples with equal contents that have more than one label."""
-    noise = find_label_noise(evidence.listing, evidence.scan, evidence.equal)
+    noise = find_label_noise(evidence)
     if noise is None:
         return None
     severity = severity_of(len(noise.leave_out), len(evidence.splits))

@@ -11,17 +11,18 @@ from pathlib import PurePosixPath
 
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.sample_finding import SampleFinding, one_group_each, some
-from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.tree import is_hidden
 from striate.records import Finding, Remedy, option_remedy
 from striate.wording import several
 
 
-def find_unreadable(listing: Listing, unreadable: Mapping[int, str], total: int) -> SampleFinding | None:
-    """`data.unreadable`: which of `total` files cannot be read, and why."""
+def find_unreadable(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.unreadable`: which files cannot be read, and why."""
+    listing, unreadable = evidence.listing, evidence.unreadable
     if not unreadable:
         return None
+    total = len(evidence.scan.contents) + len(evidence.scan.unreadable)
     ids = sorted(unreadable)
     named = [f"{listing.paths[number]} ({unreadable[number]})" for number in ids]
     finding = Finding(
@@ -54,12 +55,13 @@ def _remedy(unreadable: Mapping[int, str]) -> Remedy:
     return option_remedy("data.max_pixels", str(limit), f"{words} read pictures with so many pixels: ")
 
 
-def find_ignored(listing: Listing) -> Finding | None:
+def find_ignored(evidence: DataEvidence) -> SampleFinding | None:
     """`data.ignored`: files and arrays that are not used."""
+    listing = evidence.listing
     if not listing.ignored:
         return None
     arrays = listing.inputs is not None
-    return Finding(
+    finding = Finding(
         code="data.ignored",
         severity="note",
         where=listing.source,
@@ -73,6 +75,7 @@ def find_ignored(listing: Listing) -> Finding | None:
         if arrays
         else "Nothing to do, unless some are samples: list these in a manifest .csv (path,label).",
     )
+    return SampleFinding(finding)
 
 
 UNREAD = frozenset(
@@ -152,10 +155,10 @@ def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
 def find_others(evidence: DataEvidence) -> SampleFinding | None:
     """`data.ignored`: other files that are not used."""
     names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
-    finding = find_ignored(replace(evidence.listing, ignored=tuple(names)))
-    if finding is not None and evidence.listing.inputs is None:
-        finding = replace(finding, why="Their suffixes are not suffixes of samples.")
-    return None if finding is None else SampleFinding(finding)
+    mark = find_ignored(replace(evidence, listing=replace(evidence.listing, ignored=tuple(names))))
+    if mark is None or evidence.listing.inputs is not None:
+        return mark
+    return SampleFinding(replace(mark.finding, why="Their suffixes are not suffixes of samples."))
 
 
 def _hidden(name: str) -> bool:

@@ -84,10 +84,10 @@ def _pair(evidence: DataEvidence, group: tuple[int, ...]) -> str:
     )
 
 
-def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Finding | None:
-    """`data.leak`: those of the `groups` of identical samples that lie in two of the given splits."""
-    leaks = []
-    for group in groups:
+def find_given_leaks(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.leak`: groups of identical samples that lie in two of the given splits."""
+    listing, leaks = evidence.listing, []
+    for group in evidence.equal:
         first = {listing.given[number]: listing.paths[number] for number in reversed(group)}
         first.pop(None, None)
         if len(first) > 1:
@@ -95,7 +95,7 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
     if not leaks:
         return None
     medium = listing.medium
-    return Finding(
+    finding = Finding(
         code="data.leak",
         severity="warning",
         where=listing.source,
@@ -103,10 +103,11 @@ def find_given_leaks(listing: Listing, groups: Sequence[Sequence[int]]) -> Findi
         f" identical content: {some(leaks)}",
         threshold=f"0 {medium.many}",
         why="The network was trained on some of these samples, so metrics of the other split are too good."
-        + _chosen_on_test([listing.given[number] for number in group] for group in groups),
+        + _chosen_on_test([listing.given[number] for number in group] for group in evidence.equal),
         remedy="Keep each of them in one split only"
         + ("." if is_given_data(listing.source) else ": striate data check writes such a manifest."),
     )
+    return SampleFinding(finding)
 
 
 def find_training_samples(listing: Listing, contents: Sequence[str], seen: Mapping[str, str]) -> tuple[Finding, ...]:
@@ -137,16 +138,16 @@ def find_training_samples(listing: Listing, contents: Sequence[str], seen: Mappi
     )
 
 
-def find_divided_groups(listing: Listing, unreadable: Collection[int]) -> Finding | None:
+def find_divided_groups(evidence: DataEvidence) -> SampleFinding | None:
     """`data.group-leak`: groups that lie in two of the given splits."""
-    homes: dict[str, set[str]] = defaultdict(set)
+    listing, homes = evidence.listing, defaultdict[str, set[str]](set)
     for number, (group, split) in enumerate(zip(listing.groups, listing.given, strict=bool(listing.groups))):
-        if group and split is not None and number not in unreadable:
+        if group and split is not None and number not in evidence.unreadable:
             homes[group].add(split)
     divided = [f"{group} ({', '.join(sorted(splits))})" for group, splits in sorted(homes.items()) if len(splits) > 1]
     if not divided:
         return None
-    return Finding(
+    finding = Finding(
         code="data.group-leak",
         severity=_severity_of_divided(listing.groups, listing.given),
         where=listing.source,
@@ -155,6 +156,7 @@ def find_divided_groups(listing: Listing, unreadable: Collection[int]) -> Findin
         why="Samples of one group are alike, so metrics of the other split are too good.",
         remedy="Give all samples of a group the same split, or none.",
     )
+    return SampleFinding(finding)
 
 
 def _severity_of_divided(groups: Sequence[str | None], splits: Sequence[str | None]) -> Severity:
@@ -172,9 +174,10 @@ _OF_ONE = re.compile(
 """Names of columns that name the person, animal or recording of a sample."""
 
 
-def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding | None:
+def find_group_columns(evidence: DataEvidence) -> SampleFinding | None:
     """`data.group-column`: a manifest without groups has a column that looks like a group, and samples with one of its
-    values lie in two splits. `splits` names the split of each readable sample."""
+    values lie in two splits."""
+    listing, splits = evidence.listing, evidence.splits
     for name, values in listing.columns.items() if not any(listing.groups) else ():
         homes: dict[str, set[str]] = defaultdict(set)
         for number, split in splits.items():
@@ -183,10 +186,9 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
         divided = [f"{value} ({', '.join(sorted(found))})" for value, found in sorted(homes.items()) if len(found) > 1]
         if not divided or len(homes) < 2 or not _OF_ONE.fullmatch(name.lower()):
             continue
-        given = any(listing.given)
-        ids = list(splits)
+        given, ids = evidence.given, list(splits)
         remedy = option_remedy("data.group", name, "", " keeps each group in one split.")
-        return Finding(
+        finding = Finding(
             code="data.group-column",
             severity=_severity_of_divided([values[i] for i in ids], [splits[i] for i in ids]) if given else "warning",
             where=listing.source,
@@ -198,6 +200,7 @@ def find_group_columns(listing: Listing, splits: Mapping[int, str]) -> Finding |
             if given
             else remedy,
         )
+        return SampleFinding(finding)
     return None
 
 

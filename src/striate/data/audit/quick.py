@@ -25,40 +25,42 @@ from striate.data.scan import Scan
 from striate.records import Finding
 
 
-def find_before_training(
+def quick_evidence(
     listing: Listing, scan: Scan, unreadable: Mapping[int, str], split: Mapping[int, str], config: DataConfig
-) -> tuple[Finding, ...]:
-    """The findings of `find_all`, and those about classes: folders of another level, too few samples, splits that lack
-    a class. `split` names the split of each readable sample."""
+) -> DataEvidence:
+    """The evidence without statistics of samples. `split` names the split of each readable sample."""
     groups = equal_groups(scan, unreadable)
-    evidence = DataEvidence(listing, scan, None, unreadable, split, groups, groups, config)
-    levels = find_repeated_folders(listing) if config.class_level is None else None
-    sizes = {number: size for number, h in scan.headers.items() if (size := listing.medium.size_of(h)) is not None}
-    marked = (
+    return DataEvidence(listing, scan, None, unreadable, split, groups, groups, config)
+
+
+def find_before_training(evidence: DataEvidence) -> tuple[Finding, ...]:
+    """The findings of `find_all`, and those about classes: folders of another level, too few samples, splits that lack
+    a class."""
+    listing, headers = evidence.listing, evidence.scan.headers
+    sizes = {number: size for number, h in headers.items() if (size := listing.medium.size_of(h)) is not None}
+    found = (
+        find_repeated_folders(evidence),
+        find_group_columns(evidence),
         find_small_classes(evidence),
         find_missing_classes(evidence),
         find_missing_box_classes(evidence),
         find_exchanged_targets(evidence),
         *points_before_training(listing, sizes),
     )
-    found = (levels, find_group_columns(listing, split), *(mark.finding for mark in marked if mark is not None))
-    return (*find_all(listing, scan, unreadable), *(finding for finding in found if finding is not None))
+    return (*find_all(evidence), *(mark.finding for mark in found if mark is not None))
 
 
-def find_all(listing: Listing, scan: Scan, unreadable: Mapping[int, str]) -> tuple[Finding, ...]:
+def find_all(evidence: DataEvidence) -> tuple[Finding, ...]:
     """Findings about unreadable files, leaks and divided groups in given splits, contradicting labels, faulty boxes,
     suspicious names and ignored files."""
-    groups = equal_groups(scan, unreadable)
-    boxes = find_box_faults(listing, box_sizes(listing, scan.headers))
-    damaged = find_unreadable(listing, unreadable, len(scan.contents) + len(scan.unreadable))
-    noise = find_label_noise(listing, scan, groups)
+    listing, scan = evidence.listing, evidence.scan
     found = (
-        None if damaged is None else damaged.finding,
-        find_given_leaks(listing, groups),
-        find_divided_groups(listing, unreadable),
-        None if noise is None else noise.finding,
-        *(mark.finding for mark in boxes),
-        find_suspicious_names(listing),
-        find_ignored(listing),
+        find_unreadable(evidence),
+        find_given_leaks(evidence),
+        find_divided_groups(evidence),
+        find_label_noise(evidence),
+        *find_box_faults(listing, box_sizes(listing, scan.headers)),
+        find_suspicious_names(evidence),
+        find_ignored(evidence),
     )
-    return (*listing.findings, *find_readings(listing), *(finding for finding in found if finding is not None))
+    return (*listing.findings, *find_readings(listing), *(mark.finding for mark in found if mark is not None))
