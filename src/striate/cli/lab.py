@@ -43,7 +43,7 @@ def lab(
     from striate.errors import UsageError, missing_extra
 
     try:
-        from striate.lab.server import serve
+        from striate.lab.application import serve
         from striate.lab.workbench import Lab
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "starlette", "uvicorn", "pydantic"):

@@ -1,7 +1,8 @@
-"""The lab as a web application: its pages, their endpoints, and errors as JSON records."""
+"""The lab as a web application: its pages, their endpoints, errors as JSON records, and the server."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +20,15 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from striate.errors import StriateError, unforeseen
-from striate.lab.problems import problem_record
+from striate.lab.problems import problem_record, shows_faults
 from striate.lab.security import Guard
 from striate.lab.workbench import Lab
 from striate.report.page import page_environment
 from striate.serving.finite_json import FiniteJSON
+from striate.serving.server import Server, listen
 from striate.version import VERSION
+
+_HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -200,3 +204,19 @@ _EXPECTED = {
     "greater_than_equal": "at least {ge}",
     "missing": "a value",
 }
+
+
+def serve(lab: Lab, port: int, announce: Callable[[str], None]) -> None:
+    """Serve the lab on `port` of this machine (0: a free one) until SIGINT, SIGTERM or SIGHUP.
+
+    `announce` is called with the address, token included, once the server is ready. Raises UsageError for a port that
+    is not free.
+    """
+    with listen(_HOST, port) as listening:
+        number = listening.getsockname()[1]
+        Server(
+            make_application(lab, number),
+            lambda: announce(f"http://{_HOST}:{number}/?token={lab.token}"),
+            lab.end,
+            log_level="error" if shows_faults() else "critical",
+        ).run_on(listening)

@@ -5,16 +5,17 @@ The learning rate is a pure function of the step, so that a resumed run needs no
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from striate.errors import ConfigError, reason_of
-from striate.machine.compiler import without_compiler
 from striate.models.features import output_parameters, parameter_depths
 from striate.models.from_file import names_file
 from striate.models.trusted_code import call_own, names_code, trusted_code
@@ -184,6 +185,21 @@ def _with_momenta(sgd: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return sgd
 
 
+_GUARDED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+
+
+@cache
+def _without_compiler(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer class with the same methods, none of which loads `torch._dynamo`, which takes a second and a half.
+
+    torch loads it to exclude these methods, and the gradient mode of `step`, from compilation. That matters only to
+    code that compiles optimizer steps, not to code that compiles a network.
+    """
+    methods: dict[str, Any] = {name: inspect.unwrap(getattr(optimizer, name)) for name in _GUARDED}
+    methods["step"] = torch.no_grad()(inspect.unwrap(optimizer.step))
+    return type(optimizer.__name__, (optimizer,), methods | {"__module__": optimizer.__module__})
+
+
 def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.optim.Optimizer:
     """`sgd` and `adamw` are torch's; `lamb` (You et al. 2019) and `lars` (You et al. 2017) are those of the library
     pytorch-optimizer."""
@@ -191,15 +207,15 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     nesterov = optim.nesterov and momentum > 0
     assert lr is not None, "recipes decide it"
     if optim.name == "own-rule":
-        return without_compiler(torch.optim.SGD)(groups, lr=lr)  # holds the rate; the network takes the steps
+        return _without_compiler(torch.optim.SGD)(groups, lr=lr)  # holds the rate; the network takes the steps
     if optim.name == "adamw":
-        return without_compiler(torch.optim.AdamW)(groups, lr=lr, betas=optim.betas, fused=_fusible(groups))
+        return _without_compiler(torch.optim.AdamW)(groups, lr=lr, betas=optim.betas, fused=_fusible(groups))
     if optim.name == "sgd":
-        made = without_compiler(torch.optim.SGD)
+        made = _without_compiler(torch.optim.SGD)
         sgd = made(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=_fusible(groups))
         return _with_momenta(sgd) if momentum else sgd
     if optim.name == "muon":
-        made, fixed = without_compiler(Muon), bool(optim.fixed_norm)
+        made, fixed = _without_compiler(Muon), bool(optim.fixed_norm)
         return made(groups, lr, momentum, nesterov=nesterov, fixed_norm=fixed, betas=optim.betas)
     import pytorch_optimizer  # takes a second to load
 

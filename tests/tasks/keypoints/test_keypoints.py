@@ -20,9 +20,8 @@ from striate.errors import ConfigError
 from striate.reference import area_of_correct_points, correct_points, normalized_mean_error
 from striate.runs.checkpoint import load_checkpoint
 from striate.tasks.keypoints.assess import estimates, image_rows
-from striate.tasks.keypoints.geometry import expected_places, gaussian_maps, heat
+from striate.tasks.keypoints.geometry import expected_places, gaussian_maps, heat, spanning_tree
 from striate.tasks.keypoints.head import with_head
-from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.keypoints.task import Keypoints
 from striate.training.prepare import prepare
 from striate.training.request import merge_request, read_config

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from striate.data.audit.box_pixels import find_in_boxes
 from striate.data.audit.boxes import find_missing_box_classes
 from striate.data.audit.captions import find_captions
@@ -14,7 +16,6 @@ from striate.data.audit.classes import (
     find_small_classes,
     find_suspicious_names,
 )
-from striate.data.audit.columns import find_constant_columns
 from striate.data.audit.copies import (
     find_contradictions,
     find_duplicates,
@@ -47,13 +48,37 @@ from striate.data.audit.masks import (
 from striate.data.audit.objects import find_object_faults
 from striate.data.audit.points import find_points
 from striate.data.audit.readings import find_readings
-from striate.data.audit.sample_finding import SampleFinding
+from striate.data.audit.sample_finding import SampleFinding, some
 from striate.data.audit.sounds import find_clipping, find_silence
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.audit.volume_faults import find_constant_volumes, find_misplaced_masks, find_mixed_spacing
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
+from striate.wording import several
+
+
+def find_constant_columns(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.constant-columns`: columns with one value in all rows."""
+    inputs = evidence.listing.inputs
+    if not evidence.listing.medium.flat or inputs is None or len(inputs) < 2:
+        return None
+    places = np.flatnonzero((inputs == inputs[:1]).all(axis=0)).tolist()
+    if not places:
+        return None
+    names = evidence.listing.features or tuple(f"column {i}" for i in range(inputs.shape[1]))
+    return SampleFinding(
+        Finding(
+            code="data.constant-columns",
+            severity="warning",
+            where=evidence.listing.source,
+            measured=f"{len(places):,} of {several(inputs.shape[1], 'column')} have the same value in all rows: "
+            f"{some([names[place] for place in places])}",
+            threshold="0 columns",
+            why="A constant column carries no information, and often points to an error when the file was written.",
+            remedy="Check where the columns come from, or leave them out.",
+        )
+    )
 
 
 def _of_inputs(evidence: DataEvidence) -> list[SampleFinding]:

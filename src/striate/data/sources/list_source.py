@@ -19,6 +19,7 @@ from striate.data.config import DataConfig
 from striate.data.environments.open_environment import is_environment
 from striate.data.listing import SPLIT_NAMES, Listing, check_classes, is_split
 from striate.data.media.every_medium import is_sample, medium_of
+from striate.data.media.volume.volume_files import is_slice, pack_series, with_series
 from striate.data.sources.archive import archive_tree, is_archive, unread_archive
 from striate.data.sources.boxes.every_layout import list_boxes
 from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
@@ -40,7 +41,6 @@ from striate.data.sources.npz import list_npz, list_npz_folder, npz_of_folder
 from striate.data.sources.objects import is_given_data, list_given
 from striate.data.sources.other_layouts import listing_tables, refuse_other_layouts
 from striate.data.sources.points import list_points
-from striate.data.sources.series import with_folders_of_slices
 from striate.data.sources.shards import holds_shards, is_shard, list_folder, list_pattern, list_shards, names_shards
 from striate.data.sources.source_names import parse_names
 from striate.data.sources.svhn import holds_svhn, list_svhn, list_svhn_file
@@ -319,8 +319,21 @@ def _cannot_read(path: Path, error: OSError | ValueError) -> DataError:
     return DataError(f"data {path}", reason, f"a path that can be read: {_FORMS}", remedy)
 
 
+def _with_folders_of_slices(tree: Tree) -> Tree:
+    """The tree with one file in place of the slices of a folder, named by the folder and `*.dcm`."""
+    if not any(map(is_slice, tree.files)):
+        return tree
+    entries = with_series(tree.files)
+
+    def read(file: str) -> bytes:
+        parts = entries.get(file, (file,))
+        return tree.read(file) if parts == (file,) else pack_series(map(tree.read, parts))
+
+    return replace(tree, files=tuple(sorted(entries)), read=read)
+
+
 def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None, config: DataConfig) -> Listing:
-    tree = with_folders_of_slices(tree)
+    tree = _with_folders_of_slices(tree)
     inner = unwrapped(tree)  # arrays are found in folders as in archives; a folder of pictures may be a class
     if any(is_idx(file) for file in inner.loose()):
         return list_idx(inner, class_names)

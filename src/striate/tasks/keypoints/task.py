@@ -45,11 +45,11 @@ from striate.tasks.keypoints.geometry import (
     in_pixels,
     relative_distances,
     sizes,
+    spanning_tree,
     visible,
 )
 from striate.tasks.keypoints.head import KeypointNetwork, with_head
 from striate.tasks.keypoints.metrics import METRICS, KeypointMetrics
-from striate.tasks.keypoints.skeleton import spanning_tree
 from striate.tasks.marks import Marks, PositionMap, Spot, as_colors
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Feature, Task
