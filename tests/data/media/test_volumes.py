@@ -387,3 +387,10 @@ def test_a_run_learns_where_balls_are_and_writes_masks_that_fit_their_files(tmp_
     assert "most important at slice" in page
     with pytest.raises(UsageError, match="of a volume"):
         striate.explain(run.path, str(file), "saliency", pixel=(3, 4))
+
+
+def test_a_volume_that_is_not_there_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=r"got: +No such file or directory"):
+        read_header(tmp_path / "none.nii", "none.nii")
+    with pytest.raises(Unreadable, match="not a regular file"):
+        read_header(Path("/dev/null"), "null.nii")
