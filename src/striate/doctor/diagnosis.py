@@ -157,6 +157,8 @@ def verdict_text(diagnosis: Diagnosis) -> str:
     took = f"{several(len(diagnosis.looked_at), 'check')} in {diagnosis.seconds:.1f} s"
     shown = f"; {diagnosis.learning.text}" if diagnosis.learning is not None else ""
     unseen = f"; not looked at: {several(len(diagnosis.skipped), 'check')}" if diagnosis.skipped else ""
+    if diagnosis.left_out:
+        unseen += f", {len(diagnosis.left_out)} of which ran out of time or failed"
     if diagnosis.verdict == "unhealthy":
         return f"{found}; {took}{unseen}."
     notes = f" ({found})" if found else ""

@@ -207,3 +207,30 @@ def test_scores_with_an_axis_of_length_1_are_classes(order: tuple[int, ...]) -> 
     found = asked(LABEL_MAP, model, train, val=val, optimizer=quick_adam, step=step)
     assert [one.code for one in found] == ["data.label-map"] * (order != (0, 1, 2))
     assert not found or "the trial's network" in found[0].measured
+
+
+class Packed(nn.Module):
+    """Reads token sequences with their lengths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.read, self.out = nn.Embedding(9, 8), nn.GRU(8, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(tokens), lengths, batch_first=True, enforce_sorted=False)
+        scores: Tensor = self.out(self.read(packed)[1][0])
+        return scores
+
+
+def test_a_network_of_sequences_and_their_lengths() -> None:
+    torch.manual_seed(0)
+    labels, lengths = torch.arange(300) % 3, torch.randint(3, 7, (300,))
+    tokens = (2 * labels[:, None] + torch.randint(1, 3, (300, 6))) * (torch.arange(6) < lengths[:, None])
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(functional.cross_entropy(model(batch[0], batch[1]), batch[2]), optimizer)
+
+    train = DataLoader(TensorDataset(tokens[:200], lengths[:200], labels[:200]), 20, shuffle=True)
+    for order, findings in (([0, 1, 2], 0), ([1, 2, 0], 1)):
+        val = DataLoader(TensorDataset(tokens[200:], lengths[200:], torch.tensor(order)[labels[200:]]), 20)
+        assert len(asked(LABEL_MAP, Packed(), train, val=val, step=step, optimizer=quick_adam)) == findings

@@ -85,13 +85,15 @@ def _inputs_explain(evidence: Evidence, model: ModelPredictions, ways: tuple[str
     images look like renumbered classes. `ways`: the beginnings of names of corrections to try."""
     val, trained = evidence.val_samples, float((model.train == model.train_labels).mean())
     with suppress(NoEvidence):
-        for way in corrections(evidence.samples.inputs, val.inputs):
+        known, x = (
+            samples.sole_inputs if model.simple_model else samples.inputs for samples in (evidence.samples, val)
+        )
+        for way in corrections(known, x):
             if val.x_path is None or not way.what.startswith(ways):
                 continue
             if model.simple_model:
                 right = (
-                    evidence.reference.predict(way.undo(val.inputs[: len(model.val)]), model.simple_model)
-                    == model.val_labels
+                    evidence.reference.predict(way.undo(x[: len(model.val)]), model.simple_model) == model.val_labels
                 )
                 corrected = float(right.mean())
             else:
@@ -177,8 +179,8 @@ def _models(evidence: Evidence) -> Iterable[ModelPredictions]:
     except NoEvidence:
         pass
     reference = evidence.reference
-    x = evidence.val_samples.inputs[:1000]
-    if x.shape[1:] != evidence.samples.inputs.shape[1:]:
+    x = evidence.val_samples.sole_inputs[:1000]
+    if x.shape[1:] != evidence.samples.sole_inputs.shape[1:]:
         return
     if x.is_floating_point() and not bool(torch.isfinite(x).all()):
         return

@@ -57,7 +57,8 @@ def scored_models(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> I
     network = _network(evidence)
     if network is not None:
         yield network
-    if (network is None or network.train < 0.5) and x.shape[1:] == known.shape[1:]:
+    # Simple models are fitted to all inputs of the network: corrections of one of several cannot be tried on them.
+    if (network is None or network.train < 0.5) and x.shape[1:] == known.shape[1:] and evidence.samples.alone:
         try:
             reference, labels = evidence.reference, evidence.val_samples.labels[:MOST].numpy()
         except NoEvidence:
