@@ -27,6 +27,7 @@ from striate.doctor.evidence.evidence import AFTER_TRIAL, Evidence
 from striate.doctor.evidence.learning import learning_of
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.finding_words import in_python_names
+from striate.doctor.setup.batch import parts
 from striate.doctor.setup.preserved_state import state_preserved
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import (
@@ -42,6 +43,7 @@ from striate.errors import DataError, ModelError, StriateError, UsageError, one_
 from striate.machine.load import current_load, maybe_busy
 from striate.machine.memory import ran_out
 from striate.models.build import Model
+from striate.models.check import check_forward
 from striate.records import Finding
 
 _SECONDS = 30.0
@@ -278,6 +280,8 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
     raised = f"{name}: {one_line(str(trial.error))[:300]}"
     setup, phase = evidence.setup, trial.phase
     if phase == "forward" or (phase == "start" and setup.own_step):
+        if setup.own_step:
+            _check_inputs(setup, parts(evidence.train.raw[0])[0], raised)
         raise ModelError("the network", raised + _at(trial.error), "one that takes a batch", _FIX)
     where = "loss" if phase == "loss" or setup.own_step else "step"
     at = _at(trial.error, getattr(getattr(setup, where), "__code__", None))
@@ -299,6 +303,19 @@ def _unexplained(evidence: Evidence, found: list[Finding]) -> list[Finding]:
             remedy=_FIX,
         )
     ]
+
+
+def _check_inputs(setup: TrainingSetup, inputs: object, raised: str) -> None:
+    """Raise ModelError, with a remedy for the layer that refuses them, where the network does not take the type or the
+    shape of a batch of inputs, because of which it has `raised` an exception."""
+    if not isinstance(inputs, torch.Tensor) or inputs.ndim < 2:
+        return
+    own = next((p.dtype for p in setup.model.parameters() if p.is_floating_point()), inputs.dtype)
+    if inputs.dtype != own and "type" in raised:
+        made = f"x.to({own})" + " / 255" * (inputs.dtype == torch.uint8)
+        remedy = f"train=({made}, y), or `{made}` in the data set"
+        raise ModelError("the network", f"inputs of type {inputs.dtype}: {raised}", f"{own}, as its weights", remedy)
+    check_forward(setup.model, tuple(inputs.shape[1:]))
 
 
 _FORMS = {

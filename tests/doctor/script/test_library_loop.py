@@ -78,17 +78,34 @@ class Mover:
         Moved.on_train_batch_end(module)
 
 
-@pytest.mark.parametrize(("model", "callbacks"), [(Moved(), []), (MeanTeacher(), [Mover()])])
-def test_the_hook_behind_a_step_of_lightning_is_a_part_of_it(model: MeanTeacher, callbacks: list[Any]) -> None:
+def of_lightning(model: MeanTeacher, callbacks: list[Any]) -> Any:
     given: dict[str, Any] = {
         "lightning_module": model, "gradient_clip_val": None, "gradient_clip_algorithm": "norm", "datamodule": None,
         "lr_scheduler_configs": [], "max_steps": -1, "max_epochs": 3, "accumulate_grad_batches": 1,
         "train_dataloader": [torch.ones(8, 4)], "val_dataloaders": None, "callbacks": callbacks,
     }  # fmt: skip
-    loop, _ = _of_lightning(SimpleNamespace(**given))
+    return _of_lightning(SimpleNamespace(**given))[0]
+
+
+@pytest.mark.parametrize(("model", "callbacks"), [(Moved(), []), (MeanTeacher(), [Mover()])])
+def test_the_hook_behind_a_step_of_lightning_is_a_part_of_it(model: MeanTeacher, callbacks: list[Any]) -> None:
+    loop = of_lightning(model, callbacks)
     before = model.teacher.weight.clone()
     loop.step(model, torch.ones(8, 4), torch.optim.SGD(model.student.parameters(), 0.1), None)
     assert not torch.equal(model.teacher.weight, before)
+
+
+class Silent(MeanTeacher):
+    def training_step(self, batch: Any, number: int) -> None:  # type: ignore[override]
+        super().training_step(batch, number)
+
+
+def test_a_training_step_that_returns_nothing_is_skipped_as_by_lightning() -> None:
+    model = Silent()
+    before = model.student.weight.clone()
+    optimizer = torch.optim.SGD(model.student.parameters(), 0.1)
+    assert of_lightning(model, []).step(model, torch.ones(8, 4), optimizer, None) is None
+    assert torch.equal(model.student.weight, before)
 
 
 class Labeled(Dataset[Any]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.replicas import make_replica
 from striate.doctor.setup.training_setup import make_setup
+from striate.errors import UsageError
 
 
 @pytest.mark.parametrize("asked_for", [True, False])
@@ -34,3 +37,39 @@ def test_numbers_that_no_loss_asks_for_are_no_targets(asked_for: bool) -> None:
     y = evidence.samples.y
     assert y is not None
     assert torch.equal(y, district if asked_for else future)
+
+
+X, Y = torch.rand(8, 64), torch.arange(8) % 4
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "where", "got", "remedy"),
+    [
+        (
+            (X, Y),
+            {"loss": nn.CrossEntropyLoss},
+            "loss",
+            "the class CrossEntropyLoss",
+            "loss=torch.nn.CrossEntropyLoss()",
+        ),
+        ((X, Y, Y), {}, "train", "a tuple of 3 tensors", "train=(x, y)"),
+        ((X.numpy(), np.array(["a", "b"] * 4)), {}, "train", "y is an array of <U1", "return_inverse=True"),
+    ],
+)
+@pytest.mark.each_nth(1)
+def test_an_argument_of_another_kind_is_refused(train: Any, options: Any, where: str, got: str, remedy: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_setup(nn.Linear(64, 4), train, **options)
+    assert (caught.value.where, caught.value.got) == (where, got)
+    assert remedy in caught.value.remedy
+
+
+def test_batches_in_a_list_are_taken() -> None:
+    assert len(list(make_setup(nn.Linear(64, 4), [X, X, X], loss=nn.CrossEntropyLoss()).train)) == 3
+
+
+def test_a_function_that_makes_no_optimizer_is_refused() -> None:
+    setup = make_setup(nn.Linear(64, 4), (X, Y), optimizer=lambda _: None)
+    with pytest.raises(UsageError) as caught:
+        make_replica(setup)
+    assert (caught.value.where, caught.value.got) == ("optimizer", "a function that returns None")

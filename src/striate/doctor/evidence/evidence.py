@@ -192,6 +192,10 @@ class Evidence:
                 "a step that works with its arguments alone",
                 "def step(model, batch, optimizer, loss): … with these names, and no others from outside",
             )
+        if not trial.gives_loss and self.setup.source is None:
+            raise UsageError(
+                "step", "it returns no loss", "a step that returns its loss", "end it with `return loss.detach()`"
+            )
         return trial
 
     def train_longer(self) -> bool:

@@ -78,6 +78,8 @@ class Trial:
     """Whether the step changed the user's network, which was restored, instead of the network that it was given."""
     notes: Any = None
     """What the functions of the change recorded."""
+    without_loss: int = 0
+    """How many steps returned no loss and called none. Their losses are NaN."""
 
     @property
     def losses(self) -> list[float]:
@@ -93,9 +95,14 @@ class Trial:
         return by_option or (len(uphill) >= FEWEST_UPHILL and all(uphill))
 
     @property
+    def gives_loss(self) -> bool:
+        """Whether any step returned a loss or called one."""
+        return not self.rows or self.without_loss < len(self.rows)
+
+    @property
     def diverged(self) -> bool:
         """Whether a loss was not finite."""
-        return self.error is None and any(not math.isfinite(loss) for loss in self.losses)
+        return self.error is None and self.gives_loss and any(not math.isfinite(loss) for loss in self.losses)
 
     def level(self, last: int = 10) -> float:
         """The mean loss of the last steps; NaN or infinite where one of them is."""
@@ -154,7 +161,9 @@ def go_on(trial: Trial, batches: Sequence[Any], steps: int, until: float, *, clo
             return
         row = watch.row(returned, perf_counter() - started)
         trial.rows.append(row)
-        if (not math.isfinite(row.loss) and number >= CLOSE_STEPS) or perf_counter() > until:
+        trial.without_loss += not watch.gives_loss(returned)
+        diverged = trial.gives_loss and not math.isfinite(row.loss)
+        if (diverged and number >= CLOSE_STEPS) or perf_counter() > until:
             return
 
 

@@ -113,6 +113,10 @@ class Watch:
         finally:
             self._after(parameters, before)
 
+    def gives_loss(self, returned: Any) -> bool:
+        """Whether the step returned a loss or called one."""
+        return bool(self.values) or _number(returned) is not None
+
     def row(self, returned: Any, seconds: float) -> StepRow:
         loss = _number(returned)
         value = loss if loss is not None else (self.values[-1] if self.values else math.nan)

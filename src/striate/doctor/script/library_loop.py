@@ -91,6 +91,8 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
             batch = moved(model, batch)
             given = model.training_step(batch, *[0] * (_arguments(model.training_step) > 1))
         value = given["loss"] if isinstance(given, Mapping) else given
+        if value is None:  # Lightning skips the optimizer's step
+            return None
         value.backward()
         if clip:
             clipping(model.parameters(), clip)

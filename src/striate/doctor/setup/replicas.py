@@ -116,14 +116,18 @@ def _shares_attributes(thing: object) -> bool:
 
 
 def _made(make: Callable[[Any], Optimizer], model: nn.Module) -> Optimizer:
+    expected = "a function of parameters that makes an Optimizer"
+    remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
     try:
-        return make(model.parameters())
+        made = make(model.parameters())
     except Exception as error:  # in the user's function
         if ran_out(error):
             raise
         got = f"a function that raises {type(error).__name__}: {one_line(str(error))[:200]}"
-        remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
-        raise UsageError("optimizer", got, "a function of parameters that makes an Optimizer", remedy) from None
+        raise UsageError("optimizer", got, expected, remedy) from None
+    if not hasattr(made, "param_groups"):
+        raise UsageError("optimizer", f"a function that returns {one_line(repr(made))[:200]}", expected, remedy)
+    return made
 
 
 def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:

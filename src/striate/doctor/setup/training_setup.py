@@ -112,6 +112,9 @@ def make_setup(
     for name, value in (("loss", loss), ("step", step)):
         if value is not None and not callable(value):
             raise UsageError(name, type(value).__name__, "a function", f"leave {name} out, or give a function")
+        if isinstance(value, type):
+            remedy = f"{name}={'torch.nn.' * value.__module__.startswith('torch.nn.')}{value.__name__}()"
+            raise UsageError(name, f"the class {value.__name__}", "a function, or an object that can be called", remedy)
     if optimizer is not None and not isinstance(optimizer, Optimizer) and not callable(optimizer):
         remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
         raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)
@@ -181,9 +184,21 @@ def _is_pair(data: object) -> bool:
     )
 
 
+def _as_tensor(part: Any, name: str, label: str) -> torch.Tensor:
+    try:
+        return torch.as_tensor(part)
+    except TypeError:  # an array of strings or of objects
+        remedy = f"classes, {label} = numpy.unique({label}, return_inverse=True)"
+        got = f"{label} is an array of {part.dtype}"
+        raise UsageError(name, got, "arrays of numbers; classes as numbers from 0", remedy) from None
+
+
 def _batches(data: object, name: str, model: nn.Module, *, shuffled: bool) -> Iterable[Any]:
+    if isinstance(data, tuple) and len(data) != 2 and all(isinstance(p, torch.Tensor | np.ndarray) for p in data):
+        remedy = f"{name}=(x, y); if there are more, a DataLoader, and a `step` that takes its batches apart"
+        raise UsageError(name, f"a tuple of {several(len(data), 'tensor')}", "a pair of tensors (x, y)", remedy)
     if _is_pair(data):
-        x, y = (torch.as_tensor(part) for part in cast("tuple[Any, Any]", data))
+        x, y = (_as_tensor(part, name, label) for part, label in zip(cast("tuple[Any, Any]", data), "xy", strict=True))
         if len(x) != len(y) or not len(x):
             got = f"{several(len(x), 'input')} and {several(len(y), 'target')}"
             remedy = "give data with samples" if not len(x) and not len(y) else "pair each input with its own target"

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from for_checks.asked import asked, digits, perceptron, read, sgd
+from for_checks.asked import asked, asked_in_script, digits, perceptron, read, sgd
 from for_checks.steps import every_so_many
+from striate.doctor.checks.loss.not_finite import NOT_FINITE
+from striate.doctor.checks.loss.sign.sign import SIGN
 from striate.doctor.checks.optim.no_step import NO_STEP
 
 LOSS = nn.CrossEntropyLoss()
@@ -54,3 +56,25 @@ def test_no_step_is_made(every: int, clear: str, measured: str) -> None:
 def test_a_step_in_every_some_batches_is_one(every: int) -> None:
     model = perceptron()
     assert not asked(NO_STEP, model, digits(), step=every_so_many(every), optimizer=sgd(model), loss=LOSS)
+
+
+def without_backward(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> None:
+    optimizer.zero_grad()
+    loss = LOSS(model(batch[0]), batch[1])
+    loss.backward  # noqa: B018
+    optimizer.step()
+
+
+def by_hand(model: nn.Module, batch: Any, _: Any, __: Any) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 1e-3 * torch.randn_like(parameter)
+        LOSS(model(batch[0]), batch[1])
+
+
+def test_a_step_without_a_backward_pass() -> None:
+    for step in (without_backward, by_hand):
+        found = asked_in_script(NO_STEP, perceptron(), digits(), step=step)
+        assert ["no backward pass" in one.measured for one in found] == [True] * (step is without_backward)
+        for other in (SIGN, NOT_FINITE):  # of the loss nothing is known
+            assert not asked_in_script(other, perceptron(), digits(), step=step)

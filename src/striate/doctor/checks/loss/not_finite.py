@@ -12,6 +12,7 @@ import torch
 from torch.optim import Optimizer
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
 from striate.doctor.evidence.trial import Change, run_trial
@@ -43,6 +44,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         text = f"{several(len(weights), 'parameter holds', 'parameters hold')} NaN or Inf before the first step"
         yield _finding("error", weights[0], text, "load finite weights, or create the network again")
         return
+    if not evidence.trial.gives_loss:
+        raise NoEvidence("the step computes no loss")
     rows = evidence.trial.rows
     wrong = next((number for number, row in enumerate(rows) if not math.isfinite(row.loss)), None)
     first = any(norm is not None and not math.isfinite(norm) for norm in evidence.first.gradients.values())

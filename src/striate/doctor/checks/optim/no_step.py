@@ -18,8 +18,28 @@ _SMALL = 1e-5
 
 
 def _find_no_step(evidence: Evidence) -> Iterator[Finding]:
-    findings = list(_find_unmoved(evidence))
+    findings = list(_without_backward(evidence)) or list(_find_unmoved(evidence))
     yield from findings or without_gradients(evidence)
+
+
+def _without_backward(evidence: Evidence) -> Iterator[Finding]:
+    """Steps that run the network but compute no gradient, and change nothing."""
+    trial = evidence.trial
+    if trial.gives_loss or trial.error is not None or trial.changed or any(row.raw for row in trial.rows):
+        return
+    source = evidence.setup.source
+    remedy = "call it with parentheses, `loss.backward()`, before `optimizer.step()`"
+    if source is not None and source.library is not None:
+        remedy = "end `training_step` with `return loss`: Lightning skips the step where it returns None"
+    yield Finding(
+        code="optim.no-step",
+        severity="error",
+        where="the training step",
+        measured=f"in {several(len(trial.rows), 'step')} there is no backward pass, and no parameter changes",
+        threshold="no backward pass, and no parameter that changes, in the first steps",
+        why="Nothing is learned: no gradients are computed.",
+        remedy=remedy,
+    )
 
 
 def _find_unmoved(evidence: Evidence) -> Iterator[Finding]:
@@ -79,5 +99,5 @@ def _cause(trial: Trial, made: int, rate: float) -> tuple[str, str]:
 NO_STEP = Check(
     codes=("optim.no-step",),
     run=_find_no_step,
-    explains="data.labels-random model.collapsed optim.lr-too-low fit.*",
+    explains="data.labels-random model.collapsed model.graph-detached optim.lr-too-low fit.*",
 )

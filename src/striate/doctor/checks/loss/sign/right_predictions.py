@@ -3,6 +3,7 @@ the first."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -55,6 +56,8 @@ def higher_if_right(evidence: Evidence) -> str | None:
     try:
         right, alike, sure = (sign * _loss_with(evidence, form(p)) for p in (*predictions, surer[0]))
     except NoEvidence:  # the step's outputs cannot be replaced
+        return None
+    if not all(map(math.isfinite, (right, alike, sure))):
         return None
     if right <= alike + 1e-3 or sure <= alike + (DEARER - 1) * abs(alike) + 1e-3:
         return None
