@@ -106,3 +106,37 @@ def test_a_script_that_does_not_exist_is_named_with_one_of_a_near_name(
         run_script.diagnose_script(folder / name)
     assert caught.value.got == f"{folder / name}, {got}, seen from {tmp_path}"
     assert caught.value.remedy == remedy
+
+
+LOADING = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+def main():
+    net, data = torch.nn.Linear(3, 2), TensorDataset(torch.randn(SAMPLES, 3), torch.zeros(SAMPLES).long())
+    loader = DataLoader(data, batch_size=64, drop_last=True)
+    for x, y in loader:
+        torch.nn.functional.cross_entropy(net(x), y).backward()
+
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("samples", "where", "got"),
+    [
+        (0, "training loader", "no batch of 0 samples"),
+        (40, "training loader", "no batch of 40 samples: batches of 64, and drop_last drops the only one"),
+        (80, "script", "ends after 1 backward pass and no optimizer step"),
+    ],
+)
+@pytest.mark.each_nth(1)
+def test_a_loader_without_a_batch_is_named_though_the_script_has_ended(
+    samples: int, where: str, got: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "short.py"
+    script.write_text(LOADING.replace("SAMPLES", str(samples)))
+    with pytest.raises(UsageError) as caught:
+        run_script.diagnose_script(script)
+    assert caught.value.where == where
+    assert got in caught.value.got

@@ -147,18 +147,17 @@ def _nothing_caught(path: Path, catch: _Catch, raised: BaseException | None) -> 
         number = len(catch.loops)
         got, expected = f"{path} trains in {several(number, 'loop')}", f"at least {several(catch.training, 'loop')}"
         return UsageError("--training", got, expected, f"striate doctor {path} --training {number}")
-    for loader in [found for found in gc.get_objects() if type(found) is DataLoader]:
-        with suppress(TypeError, NotImplementedError):
-            if not len(loader):
-                got = f"no batch of {several(len(cast(Any, loader.dataset)), 'sample')}: batches of {loader.batch_size}"
-                got += (
-                    ", and drop_last drops the only one" if loader.drop_last and len(cast(Any, loader.dataset)) else ""
-                )
-                remedy = "`drop_last=False`, or a `batch_size` below the number of samples"
-                return UsageError("training loader", got, "at least one batch", remedy)
+    for loader in catch.empty if not catch.backwards else ():
+        samples = len(cast(Any, loader.dataset))
+        got = f"no batch of {several(samples, 'sample')}: batches of {loader.batch_size}"
+        got += ", and drop_last drops the only one" if loader.drop_last and samples else ""
+        remedy = "`drop_last=False`, or a `batch_size` of at most the number of samples"
+        if not samples:
+            remedy = "give the data set samples: it may read another folder, or a filter may drop all of them"
+        return UsageError("training loader", got, "at least one batch", remedy)
     ended = raised is None or (isinstance(raised, SystemExit) and raised.code in (None, 0))
     if ended:
-        remedy = f"give it arguments with which it trains, after --: striate doctor {path} -- --epochs 1"
+        remedy = f"have it call its training; or pass the arguments with which it trains: striate doctor {path} -- ARGS"
         return UsageError("script", f"{path} ends after {seen}", "a script that trains", remedy)
     if isinstance(raised, SystemExit):
         remedy = f"give it its arguments after --: striate doctor {path} -- ARGS"
@@ -204,6 +203,8 @@ class _Catch(Caught):
 
     loops: list[object] = field(default_factory=list)
     """Loops in which optimizer steps were made, until number `training` is reached; empty where that is the first."""
+    empty: list[DataLoader[Any]] = field(default_factory=list[DataLoader[Any]])
+    """Loaders without a batch that the script iterated over."""
     backwards: int = 0
     """Number of backward passes until the diagnosis."""
     gradients: int = 0
@@ -256,10 +257,20 @@ class _Catch(Caught):
                 self._diagnose(None)
             return found
 
+        iterate = DataLoader.__iter__
+
+        def iterating(loader: DataLoader[Any]) -> Any:
+            with suppress(TypeError, NotImplementedError):  # a stream has no length
+                if not self.over and not len(loader):
+                    self.empty.append(loader)
+            return iterate(loader)
+
         def put_back() -> None:
             torch.autograd.backward, torch.autograd.grad = original_backward, original_grad
+            DataLoader.__iter__ = iterate  # type: ignore[method-assign]
 
         torch.autograd.backward, torch.autograd.grad = backward, grad
+        DataLoader.__iter__ = iterating  # type: ignore[method-assign]
         stack.callback(put_back)
         return stack
 
