@@ -51,13 +51,41 @@ class OneNorm(Small):
         return self.norm(self.second(self.norm(x)).relu())
 
 
+class Block(nn.Module):
+    """A residual block of one container."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(24, 24), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        shown: Tensor = x + self.inner(x)
+        return shown
+
+
+class Blocks(Small):
+    """Containers in the repeated block, and the one around it, have the same parameters."""
+
+    def make(self) -> None:
+        self.blocks = nn.Sequential(*[Block()] * 3)
+
+    def middle(self, x: Tensor) -> Tensor:
+        shown: Tensor = self.blocks(x)
+        return shown
+
+
+class OneBlock(Blocks):
+    def make(self) -> None:
+        self.blocks = nn.Sequential(Block())
+
+
 def repeated() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 24), *[nn.Linear(24, 24), nn.ReLU()] * 3, nn.Linear(24, 10))
 
 
 @pytest.mark.each_nth(3)
-@pytest.mark.parametrize("network", [TwiceTheSame, Shallow, TheWrongOne, OneNorm, repeated])
+@pytest.mark.parametrize("network", [TwiceTheSame, Shallow, TheWrongOne, OneNorm, repeated, Blocks])
 def test_layers_that_are_one_and_the_same(network: Any) -> None:
     (found,) = asked(SHARED_WEIGHTS, network(), digits(), optimizer=quick_adam)
     assert (found.code, found.severity) == ("model.shared-weights", "warning")
@@ -102,6 +130,6 @@ class Tied(nn.Module):
 
 
 @pytest.mark.each_nth(3)
-@pytest.mark.parametrize("network", [Small, Loop, Siamese, Tied])
+@pytest.mark.parametrize("network", [Small, Loop, Siamese, Tied, OneBlock])
 def test_weights_that_are_shared_on_purpose(network: type[nn.Module]) -> None:
     assert not asked(SHARED_WEIGHTS, network(), digits(), optimizer=quick_adam)

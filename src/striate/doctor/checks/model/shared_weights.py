@@ -43,11 +43,11 @@ def repeated(model: nn.Module) -> Iterator[list[str]]:
             parameters = () if child is None else tuple(id(p) for p in child.parameters())
             if parameters:
                 places.setdefault((type(child), parameters), []).append(f"{path}.{name}".lstrip("."))
-    shared = [names for names in places.values() if len(names) > 1]
+    shared = [names for names in places.values() if len(names) > 1 and not _one_in_another(names)]
     for names in shared:
         # A container and its only layer share all parameters: only the container counts.
         inner = any(other is not names and all(_within(name, other) for name in names) for other in shared)
-        if not inner and not _one_in_another(names):
+        if not inner:
             yield names
 
 
