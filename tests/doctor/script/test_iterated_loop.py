@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.script.drawn_batches import find_drawn_batches
 from striate.doctor.script.iterated_loop import (
+    FirstBatches,
+    batches_by_next,
     count_index_batches,
     grouped_batches,
     indices_like,
@@ -104,3 +107,32 @@ def test_batches_of_a_pass_have_other_samples(stride: int, size: int, same: int)
     loop = ast.parse("for index in batches():\n    model(X[index])").body[0]
     assert isinstance(loop, ast.For)
     assert same_indices(loop, {"batches": batches}) == same
+
+
+@pytest.mark.each_nth(1)
+@pytest.mark.parametrize(
+    ("body", "first"),
+    [
+        ("x = next(iter(in_order))", True),
+        ("i = iter(in_order); x = next(i)", True),
+        ("x = next(iter(in_order.dataset.split(32)))", False),  # the call makes the list, which may be another one
+        ("x = next(iter(shuffled))", False),
+        ("x = next(iter(whole))", False),
+        ("x = next(made)", False),
+    ],
+)
+def test_an_iterator_of_each_pass_yields_the_first_batch_again(body: str, first: bool) -> None:
+    names: dict[str, Any] = {
+        "in_order": DataLoader(X, 32),
+        "shuffled": DataLoader(X, 32, shuffle=True),
+        "whole": DataLoader(X, 96),
+    }
+    names |= {"made": iter(names["in_order"]), "i": iter(names["in_order"])}
+    (loop,) = ast.parse(f"for n in range(9):\n    {body}").body
+    assert isinstance(loop, ast.For)
+    found = batches_by_next(loop, names)
+    batches = None if found is None else found[0]
+    assert isinstance(batches, FirstBatches) is first
+    if isinstance(batches, FirstBatches):
+        assert all(torch.equal(batch, X[:32]) for batch in batches)
+        assert len(list(batches)) == 3

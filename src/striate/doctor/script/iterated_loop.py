@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, SequentialSampler
 
 from striate.doctor.script.loop_syntax import are_batches, counts, name_of, number_for, unwrapped, value_of, walk
 from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once
@@ -20,6 +21,25 @@ _ITERATOR = "__striate_iterator_"
 _KINDS = (list, tuple, dict)
 _MOST, _SEVERAL = 20_000, 3
 """Most batches of sample indices, which a generator may yield endlessly; fewest batches that are several."""
+
+
+class FirstBatches:
+    """The first batch of a loader that keeps its order, again and again: each pass of the loop begins the loader
+    anew."""
+
+    repeats_samples = True
+    """A sample comes several times in an epoch."""
+
+    def __init__(self, loader: Any) -> None:
+        self.first_of = len(loader)
+        """How many batches the loader has."""
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return self.first_of
+
+    def __iter__(self) -> Iterator[Any]:
+        return (next(iter(self.loader)) for _ in range(self.first_of))
 
 
 def zipped_batches(
@@ -86,6 +106,8 @@ def batches_by_next(
                 continue
             batches = batches_of_iterator(iterator)
             if batches is not None:
+                if _begins_anew(node.args[0], loop) and _keeps_order(batches):
+                    batches = FirstBatches(batches)
                 given = _Given(ast.unparse(node.args[0]))
                 iterators, counted = dict[str, Any](), list[ast.stmt]()
                 if isinstance(loop, ast.For):
@@ -101,6 +123,21 @@ def batches_by_next(
                     iterators,
                 )
     return None
+
+
+def _begins_anew(given: ast.expr, loop: ast.For | ast.While) -> bool:
+    """Whether each pass of a loop makes the iterator: `next(iter(loader))`, or `it = iter(loader)` and `next(it)`."""
+    made = {ast.unparse(t) for one in loop.body if isinstance(one, ast.Assign) and called(one.value) == "iter"
+            for t in one.targets}  # fmt: skip
+    return called(given) == "iter" or ast.unparse(given) in made
+
+
+def _keeps_order(batches: Any) -> bool:
+    """Whether several batches come in the same order in each pass."""
+    if isinstance(batches, list):
+        return len(batches) > 1
+    ordered = isinstance(batches, DataLoader) and isinstance(batches.sampler, SequentialSampler)
+    return ordered and batches.batch_sampler is not None and len(batches) > 1
 
 
 def _asks_next(node: ast.expr) -> TypeGuard[ast.Call]:

@@ -16,6 +16,7 @@ from for_checks.asked import digits, perceptron, read
 from for_checks.scripts import SCRIPT, codes_of_script, found, values
 from striate.doctor.checks.data.same_order import SAME_ORDER
 from striate.doctor.script.drawn_batches import DrawnBatches
+from striate.doctor.script.iterated_loop import FirstBatches
 
 SAMPLER = """
 class Halves(Sampler):
@@ -167,3 +168,11 @@ def test_seeds_before_each_batch(seeded: bool) -> None:
     names = values() | {"loader": [(x, y)] * 4}
     text = f"for epoch in range(3):\n    for x, y in loader:\n        {'torch.manual_seed(0)' if seeded else 'pass'}\n"
     assert codes_of_script(text, names, SAME_ORDER) == ["data.same-order"] * seeded
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_the_first_batch_again_and_again(restarted: bool) -> None:
+    loader = digits()
+    text = "for epoch in range(3):\n    for x, y in loader:\n        pass\n"
+    told = read(text, SAME_ORDER, perceptron(), FirstBatches(loader) if restarted else loader)
+    assert ["the first of 20 batches" in one.measured for one in told] == [True] * restarted

@@ -139,9 +139,19 @@ def _indices(sampler: Iterable[Any]) -> Iterator[Any]:
 
 
 def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
-    """Batches that are all identical: the random generator is seeded before each, or the function that yields them
-    takes the same samples each time."""
+    """Batches that are all identical: each pass begins the loader again, the random generator is seeded before each, or
+    the function that yields them takes the same samples each time."""
     batches = evidence.train.raw
+    if count := getattr(evidence.setup.train, "first_of", 0):
+        return SAME_ORDER.finding(
+            severity="error",
+            where="the training loop",
+            measured="each pass of the loop makes a new iterator of its loader, which does not shuffle, and takes its "
+            f"first batch: the first of {several(count, 'batch', 'batches')}, again and again",
+            limit="`next(iter(loader))` in each pass of the loop, of a loader in a fixed order with several batches",
+            why="The network only sees these samples.",
+            remedy="loop over the loader itself: `for batch in loader:`",
+        )
     if again := getattr(evidence.setup.train, "alike", 0):
         return SAME_ORDER.finding(
             severity="error",
@@ -194,5 +204,5 @@ SAME_ORDER = Check(
     codes=("data.same-order",),
     run=_run,
     of_source=True,
-    explains="data.too-few data.missing-class data.duplicates optim.lr-schedule fit.*",
+    explains="data.too-few data.imbalance data.missing-class data.duplicates optim.lr-schedule fit.*",
 )
