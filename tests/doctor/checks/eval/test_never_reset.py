@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from striate.doctor.checks.eval.never_reset import _never_zeroed_by_callbacks
+from striate.doctor.checks.eval.never_reset import _never_emptied, _never_zeroed_by_callbacks
 from striate.doctor.setup.script_source import ScriptSource
 
 LEARNER = """
@@ -60,3 +60,40 @@ def test_counts_of_a_callback_are_set_in_each_epoch(begins: str, more: str, base
     source = ScriptSource({"train.py": tree}, {}, ("train.py", loop.lineno, loop.end_lineno or 0), 5)
     found = list(_never_zeroed_by_callbacks(source))
     assert ["`self.right / self.seen`" in one.measured for one in found] == [True] * wrong
+
+
+GLOBAL = """
+right = 0
+def test(loader):
+    {declared}
+    for x, y in loader:
+        right += (net(x).argmax(1) == y).sum().item()
+    print(right / len(loader.dataset))
+def fit():
+    {begun}
+    for epoch in range(5):
+        {anew}
+        for x, y in train_loader:
+            step(x, y)
+        test(test_loader)
+fit()
+"""
+
+
+@pytest.mark.each_nth(1)
+@pytest.mark.parametrize(
+    ("declared", "begun", "anew", "wrong"),
+    [
+        ("global right", "pass", "pass", True),
+        ("global seen, right", "right = 1", "pass", True),  # a variable of its own
+        ("global right; right = 0", "pass", "pass", False),
+        ("right = 0", "pass", "pass", False),
+        ("global right", "global right", "right = 0", False),
+    ],
+)
+def test_a_global_count_is_set_in_each_epoch(declared: str, begun: str, anew: str, wrong: bool) -> None:
+    tree = ast.parse(GLOBAL.format(declared=declared, begun=begun, anew=anew))
+    batches = [node for node in ast.walk(tree) if isinstance(node, ast.For) and "x" in ast.unparse(node.target)]
+    evaluation, training = sorted(batches, key=lambda node: node.lineno)
+    source = ScriptSource({"train.py": tree}, {}, ("train.py", training.lineno, training.end_lineno or 0), 5)
+    assert _never_emptied(source, evaluation) == ("right" if wrong else None)

@@ -54,7 +54,7 @@ def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
     the loop; None where there is none."""
     around = source.loops_of(loop)
     if not around:
-        return None
+        return _global_never_reset(source, loop)
     epochs = around[-1]
     inside = list(ast.walk(epochs))
     added = [node.target for node in inside if isinstance(node, ast.AugAssign)]
@@ -75,6 +75,31 @@ def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
             ):
                 return name
     return None
+
+
+def _global_never_reset(source: ScriptSource, loop: ast.For) -> str | None:
+    """A global variable that a function adds to in a loop over data, and computes a result from, in each epoch, while
+    only code that runs once sets it."""
+    function = source.function_of(loop)
+    if function is None or not any(site.often == "epoch" for site in source.calls_of(function)):
+        return None
+    for name, (_, value) in added_in(loop, "extend").items():
+        if isinstance(value, ast.Constant) or not _is_global(function, name):
+            continue
+        nodes = (node for node in source.nodes(ast.Name) if node.id == name and isinstance(node.ctx, ast.Store))
+        stores = [node for node in nodes if not isinstance(source.parent(node), ast.AugAssign)]
+        again = (node for node in stores if source.loops_of(node) or _is_global(source.function_of(node), name))
+        if any(again) or not any(source.function_of(node) is None for node in stores):
+            continue
+        results = (part for node in after_loop(source, loop, name) for part in _computed_from(node))
+        if any(isinstance(part, ast.Name) and part.id == name for one in results for part in ast.walk(one)):
+            return name
+    return None
+
+
+def _is_global(function: ast.AST | None, name: str) -> bool:
+    declared = ast.walk(function) if function is not None else ()
+    return any(isinstance(node, ast.Global) and name in node.names for node in declared)
 
 
 def _computed_from(node: ast.AST) -> list[ast.expr]:

@@ -10,6 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.evaluated.average_statistics import created_later_without_buffers
 from striate.doctor.checks.model.evaluated.averages_in_code import assigned_to_variable, begins_too_late
 from striate.doctor.checks.model.evaluated.code import CODE, average_remedy
+from striate.doctor.checks.model.evaluated.created_again import created_in_each_epoch
 from striate.doctor.checks.model.evaluated.never_updated import evaluated_unchanged
 from striate.doctor.checks.model.evaluated.other_networks import evaluated_instead
 from striate.doctor.checks.model.evaluated.unchanged_copies import unchanged_copies
@@ -140,6 +141,9 @@ def _are_copies(parameters: Mapping[str, torch.Tensor], names: list[str]) -> boo
 def _never_updated(evidence: Evidence) -> Iterator[Finding]:
     """Copies that evaluation runs and that no line of the script changes; or averages that the code updates wrongly."""
     if evidence.setup.source is None:
+        return
+    if (anew := created_in_each_epoch(evidence)) is not None:
+        yield anew
         return
     if (late := begins_too_late(evidence.source)) is not None:
         yield late
