@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from striate.doctor.causes import EXPLAINS, FIRST, cause_of_all, sort_out
 from striate.doctor.checks.every import every_check
 from striate.doctor.diagnosis import Diagnosis, Learning
@@ -56,6 +58,16 @@ def test_a_cause_is_as_grave_as_what_follows() -> None:
     roots, follows = sort_out([finding("data.imbalance"), finding("loss.degenerate", "error")])
     assert [(root.code, root.severity) for root in roots] == [("data.imbalance", "error")]
     assert [other.code for other in follows["data.imbalance"]] == ["loss.degenerate"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "symptom"),
+    [("model.graph-detached", "model.evaluates-untrained"), ("eval.wrong-axis", "eval.wrong-count")],
+)
+def test_one_fault_is_one_finding(cause: str, symptom: str) -> None:
+    roots, _ = sort_out([finding(symptom, "error"), finding(cause, "error")])
+    assert [root.code for root in roots] == [cause]
+    assert [root.code for root in sort_out([finding(symptom, "error")])[0]] == [symptom]
 
 
 def test_a_note_explains_nothing() -> None:

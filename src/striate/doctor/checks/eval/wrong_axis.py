@@ -169,4 +169,5 @@ WRONG_AXIS = Check(
     codes=("eval.wrong-axis",),
     run=_axes,
     of_source=True,
+    explains="eval.wrong-count eval.batch-means",
 )

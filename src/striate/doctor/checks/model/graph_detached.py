@@ -213,10 +213,10 @@ def _not_backward(evidence: Evidence, graph: CallGraph, names: set[str]) -> Iter
         yield GRAPH_DETACHED.finding(
             severity="error",
             where="the loss",
-            measured=f"{listed_names(layers)} get no gradient "
+            measured=f"{listed_names(layers)} {'gets' if len(layers) == 1 else 'get'} no gradient "
             f"({several(sum(parameters[name].numel() for name in lost), 'parameter')}): `{call.name}`, which uses "
             "their outputs, does not take part in the backward pass",
-            why="A loss that is added as a number, by `.item()` or `.detach()`, changes only what is printed.",
+            why="A loss that is left out, or is added as a number by `.item()` or `.detach()`, trains nothing.",
             remedy="add the loss itself, without `.item()`: `loss = classification + weight * boxes`",
         )
         return
@@ -331,7 +331,7 @@ GRAPH_DETACHED = Check(
     threshold="a parameter that is used, requires a gradient, is held by the optimizer and gets none (exact)",
     run=_find_graph_detached,
     explains=(
-        "loss.degenerate model.collapsed model.frozen-parameters model.redundant-filters "
+        "loss.degenerate model.collapsed model.evaluates-untrained model.frozen-parameters model.redundant-filters "
         "model.unused-parameters model.vanishing-gradient optim.gradient-wrong optim.lr-too-low optim.no-step "
         "optim.parameters-missing fit.*"
     ),
