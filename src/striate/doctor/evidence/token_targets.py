@@ -57,9 +57,9 @@ def goes_along_first_axis(evidence: Evidence) -> bool:
     return False
 
 
-def next_token_targets(evidence: Evidence) -> tuple[Any, Path, torch.Tensor] | None:
-    """The batch, place and tokens of an input whose next tokens are the targets of the loss; None where there is
-    none."""
+def next_token_targets(evidence: Evidence, *, own: bool = False) -> tuple[Any, Path, torch.Tensor] | None:
+    """The batch, place and tokens of an input whose next tokens (or `own` ones, at the same position) are the targets
+    of the loss; None where there is none."""
     for call in class_losses(evidence):
         for batch, path, tokens in token_inputs(evidence):
             placed = by_position(call, tokens)
@@ -69,8 +69,9 @@ def next_token_targets(evidence: Evidence) -> tuple[Any, Path, torch.Tensor] | N
             known = counted[:, : tokens.shape[1] - 1]
             same = (target[:, : tokens.shape[1] - 1] == tokens[:, 1:])[known]
             here = (target == tokens[:, : target.shape[1]])[counted]
-            if len(same) < _FEWEST or float(here.float().mean()) > SAME:
+            if len(same) < _FEWEST:
                 continue
-            if float(same.float().mean()) >= SAME:
+            wanted, other = (float(one.float().mean()) for one in ((here, same) if own else (same, here)))
+            if wanted >= SAME >= other:
                 return batch, path, tokens
     return None

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from striate.doctor.checks.model.sees_future import outputs_moved
+from for_checks.asked import quick_adam, said, stepped
+from striate.doctor.checks.model.sees_future import CHECK, outputs_moved
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.training_setup import make_setup
@@ -52,3 +53,42 @@ def test_scores_of_minus_infinity_move_by_nothing(looks: bool) -> None:
 
     moved, deviation = outputs_moved(evidence, evidence.train.raw[0], (0,), change)
     assert (float(moved[:, :4].max()) > 1e-3 * deviation) is looks
+
+
+class Reader(nn.Module):
+    """Scores of words; `both`: reads from both ends."""
+
+    def __init__(self, both: bool) -> None:
+        super().__init__()
+        self.words, self.read = nn.Embedding(20, 8), nn.GRU(8, 8, batch_first=True, bidirectional=both)
+        self.out = nn.Linear(16 if both else 8, 20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.out(self.read(self.words(x))[0])
+        return scores
+
+
+@pytest.mark.each_nth(1)
+@pytest.mark.parametrize(
+    ("both", "shift", "inner", "found"),
+    [
+        (False, 0, False, True),
+        (False, 0, True, True),
+        (False, 1, False, False),
+        (False, 1, True, False),
+        (True, 0, False, False),  # as to reconstruct the words
+    ],
+)
+def test_targets_that_are_not_shifted(both: bool, shift: int, inner: bool, found: bool) -> None:
+    """`inner`: the targets are cut out of the words in the step."""
+    torch.manual_seed(0)
+    words = torch.randint(1, 20, (64, 9))
+    data = DataLoader(TensorDataset(words[:, :8], words[:, shift : 8 + shift]), 32)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        given, wanted = batch
+        scores, y = (net(given)[:, :-1], given[:, shift : 7 + shift]) if inner else (net(given), wanted)
+        return stepped(functional.cross_entropy(scores.flatten(0, 1), y.flatten()), optimizer)
+
+    told = said(CHECK, Reader(both), data, step=step, optimizer=quick_adam)
+    assert ["the same position" in one.measured for one in told] == [True] * found

@@ -11,6 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
+from striate.doctor.evidence.token_targets import SAME as SAME_TOKENS
 from striate.doctor.evidence.token_targets import next_token_targets
 from striate.doctor.setup.batch import Path, altered, leaf
 from striate.records import Finding
@@ -22,6 +23,9 @@ SAME = CHANGED / 10
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
+    if (unshifted := _not_shifted(evidence)) is not None:
+        yield unshifted
+        return
     found = next_token_targets(evidence)
     if found is None:
         raise NoEvidence("the targets are not the inputs' next tokens")
@@ -40,6 +44,29 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         remedy="mask later positions in attention: `nn.functional.scaled_dot_product_attention(q, k, v, "
         "is_causal=True)`, or `scores.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), float('-inf'))` before "
         "the softmax; use recurrent layers with `bidirectional=False`",
+    )
+
+
+def _not_shifted(evidence: Evidence) -> Finding | None:
+    """The finding for targets that are the tokens at their own positions, of a network that reads only tokens up to
+    there, like one that predicts the next token; None for others, such as one that reads all to reconstruct them."""
+    found = next_token_targets(evidence, own=True)
+    if found is None:
+        return None
+    batch, path, tokens = found
+    place = tokens.shape[1] // 2
+    moved, scale = outputs_moved(evidence, batch, path, lambda tokens: others_behind(tokens, place))
+    if float(moved[:, :place].amax() / scale) >= CHANGED or float(moved[:, place:].amax() / scale) < CHANGED:
+        return None
+    return CHECK.finding(
+        severity="error",
+        where="the targets",
+        measured="the target at each position is the input token at the same position, and the network reads only "
+        "tokens up to there",
+        limit=f"{SAME_TOKENS:.0%} of the targets are the tokens at their own positions, and later tokens do not change "
+        "the outputs",
+        why="The network learns to copy its input: the loss falls far, but it predicts no next token.",
+        remedy="shift the targets by one: `x, y = tokens[:, :-1], tokens[:, 1:]`",
     )
 
 
