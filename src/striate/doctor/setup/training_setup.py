@@ -110,11 +110,11 @@ def make_setup(
         expected = f"one of {', '.join(TASKS)}, or a name unlike these for another task"
         raise UsageError("task", repr(task), expected, f'task="{similar or "classify"}"')
     for name, value in (("loss", loss), ("step", step)):
-        if value is not None and not callable(value):
-            raise UsageError(name, type(value).__name__, "a function", f"leave {name} out, or give a function")
         if isinstance(value, type):
             remedy = f"{name}={'torch.nn.' * value.__module__.startswith('torch.nn.')}{value.__name__}()"
             raise UsageError(name, f"the class {value.__name__}", "a function, or an object that can be called", remedy)
+        if value is not None and not callable(value):
+            raise UsageError(name, type(value).__name__, "a function", f"leave {name} out, or give a function")
     if optimizer is not None and not isinstance(optimizer, Optimizer) and not callable(optimizer):
         remedy = "optimizer=lambda params: torch.optim.SGD(params, lr=0.1)"
         raise UsageError("optimizer", type(optimizer).__name__, "an Optimizer, or a function that makes one", remedy)

@@ -37,6 +37,7 @@ class CosineHead(nn.Module):
 def test_cosines_of_classes_without_a_scale(by_norm: bool) -> None:
     (found,) = asked(LAST_LAYER_CLIPPED, CosineHead(None, by_norm=by_norm), digits(), optimizer=quick_adam)
     assert "-1 to 1" in found.measured
+    assert "self." not in found.remedy  # of a user's class no attribute is known
     assert "cannot fall below 0.80 for 10 classes" in found.measured
 
 

@@ -270,7 +270,7 @@ def _finding(
         threshold=threshold,
         why=why,
         remedy=Remedy(
-            f"Remove the {origin.name} after the last layer ({call_text(origin)}): `return self.last(x)`.",
+            f"Remove the {call_text(origin)}, so that the network returns the output of its last layer.",
             advice=without_last(origin.name),
         ),
     )

@@ -279,6 +279,15 @@ def test_cross_entropy_for_quantities_is_wrong() -> None:
     assert "nn.MSELoss()" in found.remedy
 
 
+@pytest.mark.each_nth(1)
+@pytest.mark.parametrize(("low", "high", "remedy"), [(0, 255, "`targets / 255`"), (-1, 1, "`(targets +1) / 2`")])
+def test_two_values_of_targets_are_scaled(low: int, high: int, remedy: str) -> None:
+    y = torch.arange(128).remainder(2)[:, None] * float(high - low) + low
+    loader = DataLoader(TensorDataset(torch.randn(128, 64), y), 32)
+    (found,) = asked(WRONG_FOR_TASK, ending_with(1), loader, loss=nn.BCEWithLogitsLoss(), task="regress")
+    assert remedy in found.remedy
+
+
 def test_several_right_classes_are_no_matter_of_cross_entropy() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(128, 64, generator=generator), (torch.rand(128, 5, generator=generator) < 0.4).float()

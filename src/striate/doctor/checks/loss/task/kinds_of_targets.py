@@ -216,11 +216,15 @@ def outside_unit(_: Evidence, call: LossCall) -> Wrong | None:
     low, high = float(call.target.min()), float(call.target.max())
     if low >= 0 and high <= 1:
         return None
+    remedy = "use `nn.CrossEntropyLoss()` with an output for each class, or `nn.MSELoss()` for quantities"
+    if high > low and bool(((call.target == low) | (call.target == high)).all()):  # as in a mask of 0 and 255
+        moved = f"(targets {-low:+g})" if low else "targets"
+        remedy = f"scale the two values to 0 and 1: `{moved} / {high - low:g}`"
     return Wrong(
         "error",
         f"binary cross entropy gets targets from {low:.3g} to {high:.3g}",
         "Its targets are probabilities, from 0 to 1. For targets outside it has no minimum.",
-        "use `nn.CrossEntropyLoss()` with an output for each class, or `nn.MSELoss()` for quantities",
+        remedy,
         limit="binary cross entropy with targets outside 0 to 1",
     )
 

@@ -28,8 +28,8 @@ def created_in_each_epoch(evidence: Evidence) -> Finding | None:
     if any(called(node) in _LOADING for node in inside):
         return None
     trained = {name for name, thing in networks_by_name(source) if thing is evidence.setup.model}
-    for node in inside:
-        for target, value in assigned(node) if isinstance(node, ast.Assign) else ():
+    for node in (node for node in inside if isinstance(node, ast.Assign)):
+        for target, value in assigned(node):
             name = ast.unparse(target)
             # `model = compiled(model)` and `model = copy.deepcopy(best)` continue with trained weights.
             made_of = any(isinstance(source.names.get(given), nn.Module) for given in names_in(value))
