@@ -209,8 +209,15 @@ val_acc = evaluate(model, train_loader)
 
 @pytest.mark.parametrize(
     ("more", "faulty"),
-    [("", True), ("print(evaluate(model, val_loader))", False), ("for x, y in val_loader: x", False)],
+    [
+        ("", True),
+        ("print(evaluate(model, val_loader))", False),
+        ("for x, y in val_loader: x", False),
+        ("def shown(val_loader): return next(iter(val_loader))", True),  # a parameter of that name
+        ("def shown(net): return next(iter(val_loader))", False),
+    ],
 )
+@pytest.mark.each_nth(1)
 def test_evaluation_of_the_training_data_is_named(more: str, faulty: bool) -> None:
     model, train, val = perceptron(), digits(), digits(100, 200)
     source = source_of(EVALUATES + more, model=model, train_loader=train, val_loader=val)

@@ -25,7 +25,8 @@ def never_used(evidence: Evidence) -> Iterator[Finding]:
     source, train, val = evidence.source, evidence.setup.train, evidence.setup.val
     own = [name for name, value in source.names.items() if value is val and isinstance(value, DataLoader)]
     nodes = list(source.nodes()) if own else []
-    if any(isinstance(node, ast.Name) and node.id in own and isinstance(node.ctx, ast.Load) for node in nodes):
+    reads = (node for node in nodes if isinstance(node, ast.Name) and node.id in own and isinstance(node.ctx, ast.Load))
+    if not all(_is_parameter(source.function_of(node), node.id) for node in reads):
         return
     for node in nodes:
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
@@ -45,6 +46,13 @@ def never_used(evidence: Evidence) -> Iterator[Finding]:
                 remedy=f"`{own[0]}` instead of `{ast.unparse(given)}` there",
             )
             return
+
+
+def _is_parameter(function: Function | None, name: str) -> bool:
+    """Whether a name is a parameter of the function, whose value is known where it is called."""
+    return function is not None and any(
+        node.arg == name for node in ast.walk(function.args) if isinstance(node, ast.arg)
+    )
 
 
 def never_read(evidence: Evidence) -> Iterator[Finding]:
