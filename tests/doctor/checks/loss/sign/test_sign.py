@@ -190,7 +190,7 @@ def test_a_score_is_outweighed_by_the_loss_that_it_is_added_to(beside: Any, wron
         return functional.cross_entropy(logits, target) + beside(logits, target)
 
     found = asked(SIGN, model, train, loss=both, optimizer=adam(model.parameters()), task="segment")
-    assert ["`cross_entropy`" in finding.measured for finding in found] == [True] * wrong
+    assert ["`cross_entropy` is higher for right outputs" in finding.measured for finding in found] == [True] * wrong
 
 
 class Ascent(torch.optim.Optimizer):

@@ -98,9 +98,9 @@ def _added_score(
     if spared <= 0 or min(own, sure) - max(other, wrong) < ADDED * spared or sure < own - ADDED * abs(own):
         return None
     return (
-        f"what is added to {' and '.join(dict.fromkeys(f'`{call.name}`' for call in runs[0][0].losses))} in the loss "
-        f"of the first batch is {own:.3g} for outputs that are right with probability {SURE:g}, {sure:.3g} with "
-        f"probability {SURER:g}, and {other:.3g} for the same outputs if the labels are others"
+        f"the term that is added to {' and '.join(dict.fromkeys(f'`{call.name}`' for call in runs[0][0].losses))} is "
+        f"higher for right outputs than for wrong ones: {own:.3g} if they are right with probability {SURE:g}, "
+        f"{sure:.3g} with {SURER:g}, and {other:.3g} if they are wrong with probability {SURE:g} (first batch)"
     )
 
 

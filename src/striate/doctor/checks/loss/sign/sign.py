@@ -145,8 +145,8 @@ def _higher_if_right(evidence: Evidence) -> Iterator[Finding]:
             where="the loss",
             measured=measured,
             limit=f"a loss that is higher for right predictions of probability {SURE:g} than for the class "
-            f"frequencies for every sample, and {DEARER:g} times as high for those of {SURER:g}; or a part beside "
-            f"torch's losses that right labels raise by {ADDED:.0%} of what they spare in these",
+            f"frequencies for every sample, and {DEARER:g} times as high for those of {SURER:g}; or a term "
+            f"beside torch's losses that is higher for right outputs, by {ADDED:.0%} of what these losses gain",
             why="The loss, or a part of it, rewards wrong predictions: subtract a score from 1, or give it a minus.",
             remedy="change the sign of the part that grows with right predictions: `1 - dice` for `dice`, "
             "`-likelihood` for `likelihood`",
