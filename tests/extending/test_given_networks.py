@@ -171,9 +171,8 @@ def test_a_module_that_cannot_be_trained_is_refused(name: str) -> None:
 
 
 def test_a_module_that_cannot_be_explained_is_refused() -> None:
-    for module, told in ((Fixed().to("meta"), "no values"), (Fixed().half(), "float16")):
-        with pytest.raises(StriateError, match=told):
-            striate.explain(module, X[0])
+    with pytest.raises(StriateError, match="no values"):
+        striate.explain(Fixed().to("meta"), X[0])
 
 
 @pytest.mark.parametrize("name", WRONG)
