@@ -138,7 +138,8 @@ def judge(found: dict[str, Any], equal: dict[str, Any]) -> dict[str, Any]:
     shares = [values["equal"] for name, values in equal.items() if name != "network"]
     if shares:
         count = next(values["samples"] for name, values in equal.items() if name != "network")
-        said = f"{100 * min(shares):.2f} % of {count:,} predictions of {TRAINED} are those of fp32, in the worst execution mode"
+        equal_share = f"{100 * min(shares):.2f} % of {count:,} predictions of {TRAINED}"
+        said = f"{equal_share} are those of fp32, in the worst execution mode"
         verdicts["inference-equal"] = claim(said, min(shares) >= LEAST_EQUAL)
     return verdicts
 
