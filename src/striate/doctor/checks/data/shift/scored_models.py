@@ -57,8 +57,7 @@ def scored_models(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> I
     network = _network(evidence)
     if network is not None:
         yield network
-    # Simple models are fitted to all inputs of the network: corrections of one of several cannot be tried on them.
-    if (network is None or network.train < 0.5) and x.shape[1:] == known.shape[1:] and evidence.samples.alone:
+    if (network is None or network.train < 0.5) and x.shape[1:] == known.shape[1:]:
         try:
             reference, labels = evidence.reference, evidence.val_samples.labels[:MOST].numpy()
         except NoEvidence:
@@ -66,7 +65,8 @@ def scored_models(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> I
             if nearest_stored is not None:
                 yield nearest_stored
             return
-        if evaluates_by_neighbors(evidence) and _have_other_classes(evidence):
+        # Simple models are fitted to all inputs of the network: corrections of one of several cannot be tried on them.
+        if not evidence.samples.alone or (evaluates_by_neighbors(evidence) and _have_other_classes(evidence)):
             return
         name = reference.best[0]
 
