@@ -205,7 +205,7 @@ def _first_free(parent: Path, name: str) -> Path:
 
 
 def path_of_run(run: RunPath) -> Path:
-    """The path of a run directory or a checkpoint. Raises RunError for an object that is none and has none."""
+    """The path of a run directory or a checkpoint. Raises RunError for any other object."""
     try:
         return Path(run)
     except TypeError:

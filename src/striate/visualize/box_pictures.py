@@ -21,6 +21,7 @@ from striate.visualize.canvas import (
     shorten,
     show_image,
 )
+from striate.visualize.drawn_file import enlarged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 _NAMED = 24
 """Largest number of classes that are named under a picture."""
-_LEAST = 256
-"""Pixels of the longer side: smaller images are enlarged by a whole number, so that texts do not cover them."""
 
 
 class DrawnBox(NamedTuple):
@@ -107,8 +106,8 @@ def drawn_picture(image: NDArray[np.uint8], boxes: Sequence[DrawnBox], classes: 
     from PIL import Image, ImageColor, ImageDraw, ImageFont
 
     pixels = np.repeat(image, 3, 0) if len(image) == 1 else image
-    factor = max(1, -(-_LEAST // max(pixels.shape[1:])))
-    picture = Image.fromarray(pixels.transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1))
+    shown, factor = enlarged(pixels.transpose(1, 2, 0), max(pixels.shape[1:]))
+    picture = Image.fromarray(shown)
     pen = ImageDraw.Draw(picture)
     from matplotlib.colors import to_hex
 

@@ -26,9 +26,17 @@ def write_drawn(folder: Path, name: str, picture: NDArray[Any]) -> str:
     return str(file)
 
 
-_LEAST, _LINE, _LETTER, _SWATCH = 256, 20, 13, 12
-"""Pixels of the shorter side above a legend, of a line of it, of its letters and of a color."""
+_LEAST = 256
+"""Pixels of the side that decides: smaller pictures are enlarged, so that what is drawn leaves them visible."""
+_LINE, _LETTER, _SWATCH = 20, 13, 12
+"""Pixels of a line of a legend, of its letters and of a color."""
 _LETTERS = 30
+
+
+def enlarged(pixels: NDArray[Any], side: int) -> tuple[NDArray[Any], int]:
+    """Pixels (H, W, 3), enlarged by a whole number if their `side` is small; and that number."""
+    factor = max(1, -(-_LEAST // side))
+    return pixels.repeat(factor, 0).repeat(factor, 1), factor
 
 
 def with_legend(picture: NDArray[Any], legend: Sequence[tuple[str, tuple[int, int, int]]]) -> NDArray[Any]:
@@ -36,9 +44,8 @@ def with_legend(picture: NDArray[Any], legend: Sequence[tuple[str, tuple[int, in
     `legend`, the picture as it is."""
     if not legend:
         return picture
-    factor = max(1, -(-_LEAST // min(picture.shape[:2])))
-    enlarged = np.repeat(np.repeat(picture, factor, 0), factor, 1)
-    height, width = enlarged.shape[:2]
+    pixels, _ = enlarged(picture, min(picture.shape[:2]))
+    height, width = pixels.shape[:2]
     font = ImageFont.load_default(_LETTER)
     placed, left, line = [], 4, 0
     for name, color in legend:
@@ -49,7 +56,7 @@ def with_legend(picture: NDArray[Any], legend: Sequence[tuple[str, tuple[int, in
         placed.append((left, height + 4 + line * _LINE, text, color))
         left += wide + 14
     sheet = Image.new("RGB", (width, height + 4 + (line + 1) * _LINE), "white")
-    sheet.paste(Image.fromarray(enlarged))
+    sheet.paste(Image.fromarray(pixels))
     draw = ImageDraw.Draw(sheet)
     for x, y, text, color in placed:
         draw.rectangle((x, y + 2, x + _SWATCH, y + 2 + _SWATCH), fill=color, outline="black")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from striate.visualize.canvas import SMALL, heading, main_title, new_figure, show_image
+from striate.visualize.drawn_file import enlarged
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,8 +21,6 @@ Edges = Sequence[tuple[int, int]]
 _POINT, _EDGE, _TRUE, _UNSURE = (255, 210, 0), (0, 190, 255), (255, 255, 255), (255, 90, 60)
 _SURE = 0.5
 """Points with less confidence are crosses in another color."""
-_LEAST = 256
-"""Pixels of the longer side: smaller images are enlarged by a whole number, so that points are visible."""
 _DOT, _RING = 72, 1.8
 """A dot has a radius of the longer side by this number, and a ring by how much more, so that it is around its dot."""
 
@@ -31,10 +30,9 @@ def drawn_points(image: ArrayLike, points: Any, skeleton: Edges, truth: Any = No
     upper left corner, and confidence, 0 for a missing point. `truth` (K, 3 or more): true points, drawn as rings, each
     with a line to the predicted one."""
     planes = np.asarray(image)
-    pixels = np.ascontiguousarray(np.moveaxis(planes[[0, 0, 0]] if len(planes) == 1 else planes, 0, -1))
-    height, width = pixels.shape[:2]
-    factor = max(1, -(-_LEAST // max(height, width)))
-    picture = Image.fromarray(pixels).resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    colors = np.moveaxis(planes[[0, 0, 0]] if len(planes) == 1 else planes, 0, -1)
+    pixels, factor = enlarged(colors, max(colors.shape[:2]))
+    picture = Image.fromarray(pixels)
     draw = ImageDraw.Draw(picture)
     size = max(picture.size) / _DOT
     thick, ring = max(1, round(size / 2)), _RING * size
