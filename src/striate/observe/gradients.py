@@ -24,3 +24,14 @@ def gradients_of(tensors: Iterable[tuple[torch.Tensor, Callable[[torch.Tensor], 
         for tensor, note in tensors:
             stack.callback(on_gradient(tensor, note))
         yield
+
+
+@contextmanager
+def accumulations_of(tensors: Iterable[tuple[torch.Tensor, Callable[[torch.Tensor], None]]]) -> Iterator[None]:
+    """While the body runs, call each note with its tensor, a leaf, after a gradient was added to `grad`: by `backward`,
+    not by `torch.autograd.grad`."""
+    with ExitStack() as stack:
+        for tensor, note in tensors:
+            if tensor.requires_grad:
+                stack.callback(tensor.register_post_accumulate_grad_hook(note).remove)
+        yield

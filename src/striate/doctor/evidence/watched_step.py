@@ -15,7 +15,7 @@ from striate.doctor.evidence.quality import accuracy_of
 from striate.doctor.evidence.step_trace import StepTrace, own_functions, watched
 from striate.doctor.setup.batch import copied, main_tensor
 from striate.doctor.setup.replicas import Replica
-from striate.observe.gradients import gradients_of
+from striate.observe.gradients import accumulations_of, gradients_of
 from striate.observe.module_calls import ModuleCall, module_calls, optimizer_steps
 from striate.observe.tensors import tensors_in
 
@@ -85,7 +85,11 @@ class Watch:
         self.accuracy: float | None = None
         self.rates: tuple[float, ...] = ()
         self.steps = 0
-        self.raw: dict[int, torch.Tensor] = {}
+        self.computed: dict[int, torch.Tensor] = {}
+        """The sum of the gradients of each parameter that were computed, by its identity."""
+        self.accumulated: dict[int, torch.Tensor] = {}
+        """The same of those that were added to `grad`: not what `torch.autograd.grad` computes, as in meta-learning."""
+        self.latest: dict[int, torch.Tensor] = {}
         self.applied: float | None = None
         self.stale: float | None = None
         self.moved: float | None = None
@@ -100,11 +104,13 @@ class Watch:
         optimizer, model = self.replica.optimizer, self.replica.model
         parameters = list(model.named_parameters())
         before = {name: p.detach().clone() for name, p in parameters} if self.closely else {}
-        measured = parameters if self.closely or self.step_trace is not None else []
+        closely = self.closely or self.step_trace is not None
+        measured = [p for _, p in parameters if p.is_leaf] if closely else []
         try:
             with (
                 optimizer_steps(optimizer, self._stepping),
-                gradients_of((p, self._gradient(p)) for _, p in measured if p.is_leaf),
+                gradients_of((p, self._gradient(p)) for p in measured),
+                accumulations_of((p, self._accumulated) for p in measured),
                 module_calls({"": model}, self._entering, self._leaving),
                 scales_noted(self.scales),
                 watched(model, self.step_trace) if self.step_trace is not None else nullcontext(),
@@ -182,15 +188,29 @@ class Watch:
 
     def _gradient(self, parameter: nn.Parameter) -> Callable[[torch.Tensor], None]:
         def note(gradient: torch.Tensor) -> None:
-            known = self.raw.get(id(parameter))
-            dense = (gradient.to_dense() if gradient.is_sparse else gradient).detach()
-            self.raw[id(parameter)] = dense.clone() if known is None else known + dense
-            # At the first gradient for the optimizer, the gradients in its parameters are left from before. Those of
-            # other networks, as of an adversary, come before they are cleared.
-            if self.stale is None and id(parameter) in self.optimized:
-                self.stale = _norm(p.grad for p in self.trained if p.grad is not None)
+            dense = _dense(gradient)
+            self.latest[id(parameter)] = dense
+            _add(self.computed, parameter, dense)
 
         return note
+
+    def _accumulated(self, parameter: torch.Tensor) -> None:
+        latest = self.latest.pop(id(parameter), None)
+        if latest is None:
+            return
+        # At the first gradient for the optimizer, the gradients in its parameters are left from before. Those of other
+        # networks, as of an adversary, come before they are cleared.
+        if self.stale is None and id(parameter) in self.optimized:
+            left = [p.grad for p in self.trained if p.grad is not None and p is not parameter]
+            own = [] if parameter.grad is None else [_dense(parameter.grad) - latest]
+            self.stale = _norm([*left, *own])
+        _add(self.accumulated, parameter, latest)
+
+    @property
+    def raw(self) -> dict[int, torch.Tensor]:
+        """The gradients that this step computed for `grad`, by the identity of the parameter; all that it computed
+        where the step assigns them."""
+        return self.accumulated or self.computed
 
     def _stepping(self) -> None:
         self.phase = "step"
@@ -207,7 +227,8 @@ class Watch:
 
     def _after(self, parameters: list[tuple[str, nn.Parameter]], before: dict[str, torch.Tensor]) -> None:
         if self.scales:
-            self.raw = {place: gradient / self.scales[-1] for place, gradient in self.raw.items()}
+            for sums in (self.computed, self.accumulated):
+                sums |= {place: gradient / self.scales[-1] for place, gradient in sums.items()}
         if self.step_trace is not None:
             gradients = {name: norm_of(self.raw[id(p)]) if id(p) in self.raw else None for name, p in parameters}
             self.step_trace.gradients = gradients
@@ -238,13 +259,22 @@ def scales_noted(scales: list[float]) -> Iterator[None]:
         torch.amp.GradScaler.unscale_ = divide  # type: ignore[method-assign]
 
 
+def _add(sums: dict[int, torch.Tensor], parameter: torch.Tensor, gradient: torch.Tensor) -> None:
+    known = sums.get(id(parameter))
+    sums[id(parameter)] = gradient.clone() if known is None else known + gradient
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return (tensor.to_dense() if tensor.is_sparse else tensor).detach()
+
+
 def _norm(tensors: Any) -> float:
     return math.hypot(*map(norm_of, tensors))
 
 
 def norm_of(tensor: torch.Tensor) -> float:
     """The L2 norm of a tensor, which may be sparse or complex."""
-    dense = (tensor.to_dense() if tensor.is_sparse else tensor).detach()
+    dense = _dense(tensor)
     return float(torch.linalg.vector_norm(dense if dense.dtype.is_complex else dense.float()))
 
 

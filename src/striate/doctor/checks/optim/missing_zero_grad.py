@@ -24,7 +24,7 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
     """Gradients that are still there after the optimizer's step when the next ones are computed, in all steps."""
     rows = evidence.trial.rows
     left = _left_over(rows)
-    if len(left) < _FEWEST or not all(left) or _replaced(evidence):
+    if len(left) < _FEWEST or not all(left):
         return
     first, last = (next(row.stale for row in some if row.stale) for some in (rows, list(reversed(rows))))
     raw = next((row.raw for row in reversed(rows) if row.raw), 0.0)
@@ -71,12 +71,6 @@ def _find_closure(evidence: Evidence) -> Iterator[Finding]:
 def _find_zero_grad(evidence: Evidence) -> Iterator[Finding]:
     findings = list(_find_closure(evidence))
     yield from findings or _find_missing_zero_grad(evidence)
-
-
-def _replaced(evidence: Evidence) -> bool:
-    """Whether the script replaces gradients instead of accumulating them: `p.grad = g` with `torch.autograd.grad`."""
-    source = evidence.setup.source
-    return source is not None and not source.calls("backward") and bool(source.calls("grad"))
 
 
 def _left_over(rows: Sequence[StepRow]) -> list[bool]:
