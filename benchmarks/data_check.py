@@ -27,6 +27,7 @@ from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.sources.list_source import list_source
 from striate.evaluation.label_errors import find_label_errors
+from striate.wording import percent
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -112,7 +113,8 @@ def planted_labels(evidence: DataEvidence) -> str:
     seconds = time.monotonic() - started
     found = {number for (number,) in marked.groups} if marked else set()
     hits = len(found & wrong)
-    return f"{len(ids):,} | {len(wrong)} | {hits} ({hits / len(wrong):.0%}) | {len(found) - hits} | {seconds:.0f} s"
+    share = percent(hits / len(wrong), 0)
+    return f"{len(ids):,} | {len(wrong)} | {hits} ({share}) | {len(found) - hits} | {seconds:.0f} s"
 
 
 def main() -> None:
@@ -129,7 +131,7 @@ def main() -> None:
         evidence = gather_evidence(listing, config)
         seconds = time.monotonic() - started
         ids = np.random.default_rng(0).permutation(len(listing))[: asked.count]
-        shares = " | ".join(f"{missed(listing, ids, change):.1%}" for change in CHANGES.values())
+        shares = " | ".join(percent(missed(listing, ids, change)) for change in CHANGES.values())
         extra = sum(len(group) - 1 for group in evidence.alike)
         near.append(f"| {name} | {len(listing):,} | {seconds:.0f} s | {extra} | {len(ids):,} | {shares} |")
         labels.append(f"| {name} | {planted_labels(evidence)} |")

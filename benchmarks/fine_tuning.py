@@ -19,6 +19,7 @@ import numpy as np
 import striate
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
+from striate.wording import percent
 
 
 def write_source(path: Path) -> None:
@@ -54,7 +55,9 @@ def main() -> None:
         folder = Path(name)
         write_source(folder / "low.npz")
         source = striate.train(folder / "low.npz", "mnist-cnn", epochs=4, out=folder / "low")
-        print(f"0 to 4: {source.metrics['test']['accuracy']:.2%} of {source.metrics['test']['n']:,}", flush=True)
+        print(
+            f"0 to 4: {percent(source.metrics['test']['accuracy'], 2)} of {source.metrics['test']['n']:,}", flush=True
+        )
         for each in options.each:
             write_few(folder / f"{each}.npz", each)
             for begin, weights in (("scratch", None), ("fine-tuned", folder / "low")):

@@ -18,6 +18,7 @@ import striate
 from striate.api.training import resume
 from striate.runs.directory import RunDirectory, read_metrics
 from striate.statistics.intervals import LEVEL
+from striate.wording import percent
 
 
 def settings(name: str, steps: int) -> dict[str, Any]:
@@ -61,8 +62,8 @@ def main() -> None:
     asked.add_argument("--out", type=Path, default=Path("runs/pupil"))
     given = asked.parse_args()
     torch.set_num_threads(given.threads)
-    print(f"| {given.source}, {given.steps:,} steps | test return by seed ({LEVEL:.0%} over 100 episodes) | mean | "
-          "steps simulated | seconds |\n|---|---|---|---|---|")  # fmt: skip
+    print(f"| {given.source}, {given.steps:,} steps | test return by seed ({percent(LEVEL, 0)} over 100 episodes) | "
+          "mean | steps simulated | seconds |\n|---|---|---|---|---|")  # fmt: skip
     for name in given.names:
         seeds = range(given.first_seed, given.first_seed + given.seeds)
         found = [run(given.source, name, given.steps, seed, given.out) for seed in seeds]

@@ -152,7 +152,8 @@ def main() -> None:
         print(show(found), flush=True)
         added = found["options"].get("overhead")
         if added:
-            print(f"  overhead {added['median']:+.2%} ({added['min']:+.2%} to {added['max']:+.2%}, n = {added['n']})")
+            low, middle, high = (f"{100 * added[key]:+.2f}" for key in ("min", "median", "max"))
+            print(f"  overhead {middle} % ({low} to {high} %, n = {added['n']})")
         rows = checkpoints(NETWORKS[:1] if asked.quick else NETWORKS, 1 if asked.quick else 5)
         for row in rows:
             copy, write = row["copy"]["median"], row["write"]["median"]

@@ -280,7 +280,7 @@ def main() -> None:
             for load, seen in found[name].items():
                 print(
                     f"{name:>9} {load:>10}: {seen.rate:7.1f} a second, p50 {seen.at(50):6.1f} ms, "
-                    f"p99 {seen.at(99):6.1f} ms, {seen.statuses}, hey {seen.generator:.0%} of the cores",
+                    f"p99 {seen.at(99):6.1f} ms, {seen.statuses}, hey {100 * seen.generator:.0f} % of the cores",
                     flush=True,
                 )
     if "striate" not in found:

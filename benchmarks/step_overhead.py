@@ -128,7 +128,8 @@ def main() -> None:
         cases.append(found)
         print(show(found))
         for clock, added in found["options"]["added"].items():
-            print(f"  added, by the {clock} clock: {added['ratio'] - 1:+.1%}, {added['milliseconds']:+.3f} ms a step")
+            ratio = f"{100 * (added['ratio'] - 1):+.1f} %"
+            print(f"  added, by the {clock} clock: {ratio}, {added['milliseconds']:+.3f} ms a step")
     about = "What striate's loop adds to a step, beside the shortest loop with the same operations, in one process."
     print(write_result(__file__, asked, cases, about=about))
 

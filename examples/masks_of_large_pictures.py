@@ -51,8 +51,8 @@ def main() -> None:
     assert whole is not None
     assert tiled is not None
     found = tiled.decoded.numpy()
-    print(f"the large picture: {(found == truth).mean():.1%} of the pixels are right;")
-    print(f"{(found == whole.decoded.numpy()).mean():.4%} are the same whole and in tiles of 256 pixels")
+    print(f"the large picture: {100 * (found == truth).mean():.1f} % of the pixels are right;")
+    print(f"{100 * (found == whole.decoded.numpy()).mean():.4f} % are the same whole and in tiles of 256 pixels")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 import striate
 from quick import parsed
 from striate.wording import (
+    filled,
     listed,
     one_line,
+    percent,
     percent_of,
     scaled,
     several,
@@ -56,6 +58,11 @@ def test_bytes(count: int, text: str) -> None:
 def test_shares_never_pretend(part: int, text: str) -> None:
     assert percent_of(part, 1000) == text
     assert percent_of(part, 0) == "–"
+
+
+def test_shares_in_percent() -> None:
+    assert [percent(0.9766), percent(0.9766, 0), percent(1, 2), percent(None)] == ["97.7 %", "98 %", "100.00 %", "–"]
+    assert filled("an accuracy of 97.7 % on test", 20) == "an accuracy of\n  97.7 % on test"
 
 
 def test_sizes() -> None:

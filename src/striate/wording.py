@@ -119,13 +119,11 @@ def finding_text(finding: Finding, width: int) -> str:
 
 
 def filled(text: str, width: int) -> str:
-    """Lines of at most `width` letters, all but the first indented; paths and commands are not broken."""
-    return textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-
-
-def paragraph(text: str, width: int) -> str:
-    """Like `filled`; a number and its `%` stay on one line."""
-    return filled(text.replace(" %", "\u00a0%"), width).replace("\u00a0", " ")
+    """Lines of at most `width` letters, all but the first indented; paths, commands, and a number and its `%`, are not
+    broken."""
+    whole = text.replace(" %", "\u00a0%")
+    lines = textwrap.fill(whole, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return lines.replace("\u00a0", " ")
 
 
 def duration(seconds: float) -> str:
@@ -158,6 +156,6 @@ def short_number(value: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def percent(share: float | None) -> str:
-    """A share from 0 to 1 in percent with one decimal, not separated from its sign; a dash for None."""
-    return "–" if share is None else f"{100 * share:.1f}\u00a0%"
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share from 0 to 1 in percent, with `digits` decimals: `97.8 %`; a dash for None."""
+    return "–" if share is None else f"{100 * share:.{digits}f} %"

@@ -42,7 +42,7 @@ def test_the_axes_of_deletion_curves_have_names_and_numbers(page: Path) -> None:
     for curve in re.findall('<svg class="curve".*?</svg>', page.read_text()):
         high, low, *texts = re.findall("<text[^>]*>([^<]*)</text>", curve)
         assert float(high) > float(low)
-        assert texts == ["prediction", "0 %", "50.0 %", "of the input taken out"]
+        assert texts == ["prediction", "0 %", "50 %", "of the input taken out"]
         across = [float(point.split(",")[0]) for point in re.findall('<polyline points="([^"]*)"', curve)[0].split()]
         assert (min(across), max(across)) == (46, 254)
 

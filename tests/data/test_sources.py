@@ -96,7 +96,7 @@ def test_folder_without_val_cuts_it_from_train(tmp_path):
     data = load(tmp_path)
     assert counts(data) == {"train": 36, "val": 4, "test": 2}
     assert data.notes == (
-        "Splits: val (10%) of each class taken from train, chosen by a hash of each sample's content.",
+        "Splits: val (10 %) of each class taken from train, chosen by a hash of each sample's content.",
     )
 
 

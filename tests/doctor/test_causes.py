@@ -83,7 +83,7 @@ def test_only_an_error_spares_the_search_for_what_would_follow() -> None:
 
 
 def test_a_check_that_had_no_time_leaves_the_verdict_open() -> None:
-    learned = Learning(True, "97% of the training samples are right after 160 steps")
+    learned = Learning(True, "97 % of the training samples are right after 160 steps")
     looked = ("data.leak", "loss.sign")
     assert Diagnosis((), looked_at=looked, learning=learned).verdict == "healthy"
     cut = Diagnosis(

@@ -94,7 +94,7 @@ def test_every_part_is_there(page: str) -> None:
         "differ by 26.0 points on average",
         "the network is overconfident",
         "a temperature of 2.5 (95 % interval 2 to 3, fitted on val, n = 25) would make that 4.0 points",
-        "These parts differ significantly from all other samples: brightness: 0 to 80 (70.0\u00a0%).",
+        "These parts differ significantly from all other samples: brightness: 0 to 80 (70.0 %).",
         "Training 80 %, validation 70 %: a gap.",
         "Most confused pairs",
         "Averages over classes",
@@ -119,7 +119,7 @@ def test_charts_have_their_numbers() -> None:
     assert all(section.behind for section in sections)
     points = sections[0].behind[0].rows[0]
     known = (0.08, 0.4, 0.8, 1 - 0.1 * 0.5 / 0.6, 0.7, float(np.interp(0.95, [0.6, 1], [0.9, 0.5])))
-    assert points[1:] == tuple(f"{100 * share:.1f}\u00a0%" for share in known)
+    assert points[1:] == tuple(f"{100 * share:.1f} %" for share in known)
 
 
 @pytest.mark.slow

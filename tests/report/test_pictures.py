@@ -86,7 +86,7 @@ def test_what_follows_by_the_least_lead_is_the_least_sure(tmp_path):
     unsure = next(
         p for p in draw_answers(tmp_path, evaluation, images(3)) if p.title == "Least confident correct predictions"
     )
-    assert [tile.prediction for tile in unsure.tiles] == ["a, 51.0\u00a0%", "a, 40.0\u00a0%", "a, 90.0\u00a0%"]
+    assert [tile.prediction for tile in unsure.tiles] == ["a, 51.0 %", "a, 40.0 %", "a, 90.0 %"]
 
 
 @pytest.mark.slow

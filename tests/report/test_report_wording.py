@@ -29,9 +29,9 @@ def test_number(value, text):
 
 
 def test_shares_are_percent_and_the_sign_stays_with_the_number():
-    assert percent(0.9766) == "97.7\u00a0%"
-    assert metric("accuracy", 0.5) == "50.0\u00a0%"
-    assert metric("accuracy_interval", [0.1, 0.25]) == "10.0\u00a0% to 25.0\u00a0%"
+    assert percent(0.9766) == "97.7 %"
+    assert metric("accuracy", 0.5) == "50.0 %"
+    assert metric("accuracy_interval", [0.1, 0.25]) == "10.0 % to 25.0 %"
     assert metric("r2", 1.0) == "1.000"
     assert metric("macro_f1", 0.918) == metric("accuracy", 0.918)
     assert metric("r2", None) == "–"
@@ -42,7 +42,7 @@ def answer(evaluation):
 
 
 def test_the_answer_names_what_guessing_would_reach():
-    assert "most frequent of the 4 classes among these samples would reach 25.0\u00a0%" in answer(classification())[1]
+    assert "most frequent of the 4 classes among these samples would reach 25.0 %" in answer(classification())[1]
     evaluation = regression()
     assert (
         f"mean of these samples would have an RMSE of {evaluation.targets.astype(float).std():.4g}."

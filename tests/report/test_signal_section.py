@@ -19,7 +19,7 @@ END = (SignalRow("conv<1>", "weights", 8, 0.5, 3.5, 0.1),)
 def test_the_table_has_start_and_end():
     first, second = signal_table(START, END).rows
     assert first == ("conv<1>", "weights", "0.5", "1.25", "0.2828", "–", "–", "3.5", "–")
-    assert second[4:] == ("–", "–", "25.0\u00a0%", "–", "–")
+    assert second[4:] == ("–", "–", "25.0 %", "–", "–")
     assert "2 of 2 layers" in signal_table(START, END).caption
 
 

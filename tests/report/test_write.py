@@ -111,8 +111,8 @@ def test_no_two_parts_have_one_name(page):
 
 def test_says_the_answer_first(page, content):
     low, high = content.evaluation.metrics["accuracy_interval"]
-    sentence = f"expect {100 * low:.1f}\u00a0% to {100 * high:.1f}\u00a0% (95 % interval"
-    share = f"{100 * content.evaluation.metrics['accuracy']:.1f}\u00a0%"
+    sentence = f"expect {100 * low:.1f} % to {100 * high:.1f} % (95 % interval"
+    share = f"{100 * content.evaluation.metrics['accuracy']:.1f} %"
     text = page.text[page.text.index(share) :].replace("Contents", "")
     text = text[: text.index("Samples, right")] + text[text.index("How to repeat it") + 16 :]  # without the contents
     places = [
@@ -167,7 +167,7 @@ def test_regression(tmp_path):
 def test_segmentation(tmp_path):
     content = make_content(tmp_path, segmentation())
     page = Page(render_report(content))
-    assert "91.2\u00a0%" in page.text
+    assert "91.2 %" in page.text
     masks, *chosen = (picture for picture in content.pictures if picture.kind == "samples")
     shown, *others = page.images
     assert len(others) == len(chosen) == 3

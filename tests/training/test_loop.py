@@ -106,7 +106,7 @@ def test_a_metric_has_the_name_and_the_unit_of_its_task(key: str, value: float, 
     assert said in describe_row(row, known_metrics())
 
 
-@pytest.mark.parametrize(("wait", "said"), [(None, ""), (0.0, ""), (0.05, ""), (0.31, "31% waiting for data")])
+@pytest.mark.parametrize(("wait", "said"), [(None, ""), (0.0, ""), (0.05, ""), (0.31, "31 % waiting for data")])
 def test_waiting_is_told_where_it_matters(wait: float | None, said: str) -> None:
     row = EpochRow(1, 1, 0.1, {"loss": 1.0}, {"loss": 1.0, "accuracy": 0.5}, 2.0, 100, wait)
     assert ("waiting" in describe_row(row, METRICS)) == bool(said)

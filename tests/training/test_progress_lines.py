@@ -27,7 +27,7 @@ def test_a_narrow_terminal_cuts_off_neither_the_bar_nor_the_metrics(width):
         read(EpochDone(row, 3, 3, best=True, finished=True))  # its steps came too fast for the bar to be redrawn
     lines = [line.rstrip() for line in output.getvalue().splitlines()]
     assert "…" not in output.getvalue()
-    assert any("epoch 3/3" in line and "━" * 16 in line and "100%" in line for line in lines)
+    assert any("epoch 3/3" in line and "━" * 16 in line and "100 %" in line for line in lines)
     said = " ".join(output.getvalue().split())  # the terminal may break lines between words
     assert "loss 0.8600 val accuracy 46.7 % (25–70 %, n = 15) 13,500 samples/s" in said
 

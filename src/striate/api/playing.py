@@ -31,7 +31,7 @@ from striate.training.rewards.loop import RewardEvent, RewardState, StretchDone
 from striate.training.rewards.player import Player, load_player
 from striate.training.rewards.session import restore_rewards, run_rewards, write_beginning
 from striate.visualize.film import write_film
-from striate.wording import short_number
+from striate.wording import percent, short_number
 
 _PLAIN_EVERY = 2.0  # seconds
 
@@ -111,7 +111,7 @@ def _reader(announce: Announce) -> Callable[[RewardEvent], None]:
             announce(
                 f"step {short_number(row['step'])}  return {trained}  val return {row['val_return']:.4g} "
                 f"({row['val_return_low']:.4g} to {row['val_return_high']:.4g})  "
-                f"explore {row['explore']:.0%}  {row['steps_per_second'] or 0:,.0f} steps/s"
+                f"explore {percent(row['explore'], 0)}  {row['steps_per_second'] or 0:,.0f} steps/s"
             )
 
     return read

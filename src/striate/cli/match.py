@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from striate.wording import percent
+
 
 def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     """Decide whether two pictures show the same person, character or class.
@@ -35,6 +37,6 @@ def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter
     verdict = "the same" if found.same else "not the same"
     print_text(
         f"{verdict}: similarity {found.similarity:.3f}, threshold {found.threshold:.3f},"
-        f" probability {100 * found.probability:.1f} %"
+        f" probability {percent(found.probability)}"
     )
     return 0

@@ -30,7 +30,7 @@ from striate.data.store.stored import ReadRow, Source, StoredInputs, rows_in_blo
 from striate.data.store.stream import open_stream
 from striate.errors import ConfigError, DataError
 from striate.machine.memory import available_bytes, total_bytes
-from striate.wording import several
+from striate.wording import percent, several
 
 MEMORY_SHARE = 0.5
 """Inputs go into memory if they take at most this share of the available memory."""
@@ -82,13 +82,13 @@ def decide_store(
     if _WHILE_READING * size <= MEMORY_SHARE * room.available:
         return "memory", None
     short = (
-        f"{size / 1e9:.2f} GB of inputs (twice as much while reading) are more than {MEMORY_SHARE:.0%} of the"
+        f"{size / 1e9:.2f} GB of inputs (twice as much while reading) are more than {percent(MEMORY_SHARE, 0)} of the"
         f" {room.available / 1e9:.2f} GB of available memory"
     )
     if packed or size <= DISK_SHARE * room.disk:
         return "pack", f"Inputs are in a pack on disk: {short} (data.store pack)."
     return "stream", (
-        f"Inputs are decoded again in each epoch: {short}, and more than {DISK_SHARE:.0%} of the"
+        f"Inputs are decoded again in each epoch: {short}, and more than {percent(DISK_SHARE, 0)} of the"
         f" {room.disk / 1e9:.2f} GB of free disk space for packs (data.store stream; data.packs names another disk)."
     )
 

@@ -36,7 +36,7 @@ from striate.data.splits import assign_membership
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import percent, several, show_shape
 
 
 def load_dataset(
@@ -340,7 +340,7 @@ def _check_form(listing: Listing, preparation: Preparation, targets: int | None)
 def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str]) -> tuple[str, ...]:
     fractions = {"val": config.validation_share, "test": config.test_fraction}
     lacking = {name: fraction for name, fraction in fractions.items() if name not in listing.given}
-    cut = [f"{name} ({fraction:.0%})" for name, fraction in lacking.items() if fraction > 0]
+    cut = [f"{name} ({percent(fraction, 0)})" for name, fraction in lacking.items() if fraction > 0]
     kept = " If you have separate test data: --data.test_fraction 0 for no test split." if "test" in lacking else ""
     if lacking.get("test") == 0:
         kept = " No test split: striate eval RUN DATA evaluates on your separate test data."

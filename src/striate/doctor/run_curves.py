@@ -19,7 +19,7 @@ from striate.runs.events import read_events
 from striate.runs.verified_files import read_verified
 from striate.training.code_fields import how_to_train_longer
 from striate.training.config_file import config_from_yaml
-from striate.wording import several, short_number
+from striate.wording import percent, several, short_number
 
 WORSE = 1.25
 """The last validation loss over the lowest, both smoothed over three epochs: a run above this, and with the accuracy
@@ -186,7 +186,7 @@ def too_short(curves: Curves) -> Finding | None:
         threshold = f"{FEW_PASSES} epochs, and {FEW_STEPS} steps or {_ENOUGH} epochs"
         why = "The network hardly trained, so its result says little about these data or this network."
     else:
-        measured, threshold = fell, f"{100 * FALLING:.0f} %"
+        measured, threshold = fell, percent(FALLING, 0)
         why = (
             "The training loss was still falling at the end: a longer training would very likely give a better network."
         )
@@ -211,7 +211,7 @@ def _still_fell(curves: Curves) -> str:
     else:
         over = curves.passes is None or curves.passes >= MANY_PASSES or loss[-1] < UNLEARNED * loss[0]
         over = over or not val or not val[-1] <= AS_LOW * min(val)
-    return "" if over else f"the training loss still fell by {100 * fell:.0f} % in the last {several(part, 'epoch')}"
+    return "" if over else f"the training loss still fell by {percent(fell, 0)} in the last {several(part, 'epoch')}"
 
 
 def _steps(curves: Curves) -> int:
@@ -269,8 +269,8 @@ def _waiting(curves: Curves) -> Finding | None:
         code="speed.input-bound",
         severity="warning",
         where="metrics.csv",
-        measured=f"steps waited for data during {sorted(waits)[len(waits) // 2]:.0%} of the time",
-        threshold=f"{WAITING:.0%}",
+        measured=f"steps waited for data during {percent(sorted(waits)[len(waits) // 2], 0)} of the time",
+        threshold=percent(WAITING, 0),
         why="The network could train faster than the samples arrive.",
         remedy=remedy,
     )

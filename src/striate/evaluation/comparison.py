@@ -10,7 +10,7 @@ from striate.errors import one_line
 from striate.records import Interval
 from striate.statistics.paired import LEVEL, Difference, p_text, signed
 from striate.tasks.registry import metric_named, metric_text
-from striate.wording import duration, paragraph, scaled, shorten_middle
+from striate.wording import duration, filled, scaled, shorten_middle
 
 _WIDTH = 80
 _NAME = 24
@@ -221,13 +221,13 @@ def render(comparison: Comparison) -> str:
     title = (
         f"{one_line(comparison.data)}, {comparison.split} split: {comparison.n:,} {comparison.things}, the same for all"
     )
-    lines = [paragraph(title, _WIDTH), "", *_table(comparison), ""]
+    lines = [filled(title, _WIDTH), "", *_table(comparison), ""]
     pairs, rest = comparison.pairs, ""
     if len(pairs) > _PAIRS:
         best = _best(comparison)
         pairs = tuple(pair for pair in pairs if best.name in (pair.better, pair.other))
         rest = f"… and {len(comparison.pairs) - len(pairs)} pairs without {one_line(best.name)}: --json lists them."
-    lines += [paragraph(one_line(pair.sentence), _WIDTH) for pair in pairs]
+    lines += [filled(one_line(pair.sentence), _WIDTH) for pair in pairs]
     return "\n".join([*lines, *([rest] if rest else [])])
 
 

@@ -115,7 +115,7 @@ class Drift:
         low, high = self.auc_interval.low, self.auc_interval.high
         found = [
             f"{several(self.n_now, 'new sample')} of {self.data}, against {self.n_before:,} held-out of {self.run}",
-            f"  separable with an AUC of {percent(self.auc)} ({100 * low:.1f} – {100 * high:.1f} %; 50 %: not at all)",
+            f"  separable with an AUC of {percent(self.auc)} ({100 * low:.1f} – {percent(high)}; 50 %: not at all)",
         ]
         if self.same:
             line = several(self.same, "new sample is also a held-out one", "new samples are also held-out ones")

@@ -35,7 +35,7 @@ from striate.errors import ConfigError, DataError
 from striate.records import Finding
 from striate.statistics.intervals import wilson
 from striate.tasks.baseline_features import HOG_SIDE, HOG_SMALLEST, edge_features
-from striate.wording import several
+from striate.wording import percent, several
 
 FOLDS = 5
 _COMPONENTS, _FITTED = 256, 4096
@@ -283,7 +283,7 @@ def _marked(evidence: DataEvidence, ids: Sequence[int], doubts: LabelDoubts, wro
     classes = evidence.listing.classes
     found = [ids[place] for place in doubts.positions]
     words = {
-        number: f"{classes[other]}? {100 * sure:.0f} %"
+        number: f"{classes[other]}? {percent(sure, 0)}"
         for number, other, (sure, _) in zip(found, doubts.others, doubts.probabilities, strict=True)
     }
     named = [f"{evidence.named(i)} ({evidence.listing.labels[i]}, rather {words[i].replace('?', '')})" for i in found]
@@ -293,8 +293,9 @@ def _marked(evidence: DataEvidence, ids: Sequence[int], doubts: LabelDoubts, wro
         "warning" if max(len(found), wrong.low) >= GRAVE * len(ids) else "note",
         evidence.listing.source,
         f"{len(found):,} of {several(len(ids), 'label')} are likely wrong{first}. {_in_all(wrong, len(ids))}",
-        f"a probability of at most {_DOUBT:g} for the label; a warning from {GRAVE:.0%} of the labels",
-        f"A classifier fitted to other samples predicts another class; its accuracy is {doubts.accuracy:.0%} overall.",
+        f"a probability of at most {_DOUBT:g} for the label; a warning from {percent(GRAVE, 0)} of the labels",
+        f"A classifier fitted to other samples predicts another class; its accuracy is {percent(doubts.accuracy, 0)} "
+        "overall.",
         "Look at them (--sheet draws them); some may be hard examples with a right label."
         if found
         else "Look at samples of each class: striate data show draws them.",
@@ -307,6 +308,6 @@ def _in_all(wrong: WrongLabels, total: int) -> str:
     if wrong.number is None:
         return f"{trial}: too few for an estimate of all wrong labels"
     if not wrong.number:
-        return f"{trial}: up to {wrong.high:,.0f} ({wrong.high / total:.1%}) may still be wrong"
-    span = f"{wrong.low:,.0f} to {wrong.high:,.0f}"
-    return f"{trial}, so about {min(wrong.number, total):,.0f} ({wrong.number / total:.1%}; {span}) are wrong in total"
+        return f"{trial}: up to {wrong.high:,.0f} ({percent(wrong.high / total)}) may still be wrong"
+    share = f"{percent(wrong.number / total)}; {wrong.low:,.0f} to {wrong.high:,.0f}"
+    return f"{trial}, so about {min(wrong.number, total):,.0f} ({share}) are wrong in total"

@@ -210,7 +210,7 @@ class UnknownMeasured:
         lines = filled(f"{unknown} of {one_line(self.unknown)}, against {known}", 80).split("\n")
         lines.append(f"  {'score':<14}{'AUROC':>9}   95 % interval       FPR at 95 % TPR")
         for name, one in self.scores.items():
-            ends = f"{100 * one.auroc_interval.low:.2f} – {100 * one.auroc_interval.high:.2f} %"
+            ends = f"{100 * one.auroc_interval.low:.2f} – {percent(one.auroc_interval.high, 2)}"
             lines.append(f"  {name:<14}{percent(one.auroc):>9}   {ends:<19} {percent(one.fpr95):>9}")
         if self.sets:
             lines.append("  sets of classes that contain the true one, calibrated on validation:")

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from striate.errors import UsageError
 from striate.machine.precision import Precision
-from striate.wording import several
+from striate.wording import percent, several
 
 Engine = Literal["torch", "openvino"]
 Layout = Literal["contiguous", "channels_last"]
@@ -97,7 +97,7 @@ class PredictionAgreement:
         if precision == "fp32" and not self.rounding <= allowed:
             return f"outputs off by {self.rounding:.1e}, more than rounding ({allowed:g})"
         if self.equal is not None and not self.equal >= LEAST_EQUAL:
-            equal, needed = f"{100 * self.equal:.2f} %", f"{100 * LEAST_EQUAL:g} %"
+            equal, needed = percent(self.equal, 2), f"{100 * LEAST_EQUAL:g} %"
             return f"only {equal} of the predictions equal those of fp32; {needed} are required"
         if not self.moved <= MOST_MOVED:
             return f"predictions move by {self.moved:.2g} on average, more than {MOST_MOVED:g}"
@@ -164,7 +164,7 @@ class InferencePlan:
         agreement = found.agreement
         if agreement.equal is not None:
             match = (
-                f"{100 * agreement.equal:.2f} % of {several(agreement.samples, 'prediction')} equal to those of fp32"
+                f"{percent(agreement.equal, 2)} of {several(agreement.samples, 'prediction')} equal to those of fp32"
             )
         else:
             match = f"predictions for {several(agreement.samples, 'sample')} within {agreement.moved:.1e} of fp32"

@@ -26,14 +26,14 @@ from striate.visualize.attribution.explanation_record import (
     covering_line,
     nudge_line,
     part_lines,
-    percent,
     prediction_line,
+    probability_text,
     trust_lines,
 )
 from striate.visualize.attribution.maps import Method
 from striate.visualize.attribution.removal import removed
 from striate.visualize.page_parts import Table
-from striate.wording import show_sizes
+from striate.wording import percent, show_sizes
 
 Pixels = NDArray[np.uint8]
 
@@ -150,7 +150,7 @@ def explanation_page(explained: Explanation) -> str:
         lines=trust_lines(explained),
         part=part_lines(explained),
         legend=LEGEND,
-        percent_text=percent,
+        percent_text=probability_text,
         picture=_input(explained) if image else None,
         heard=b64encode(explained.played).decode("ascii"),
         maps=[_map(explained, one) for one in explained.maps.maps],
@@ -202,12 +202,12 @@ def _map(explained: Explanation, one: AttributionMap) -> MapShown:
             _moving(explained, (*_rows(explained.input), marked), words) if frame else _framed(explained, marked, words)
         )
     check = one.check
-    rows = tuple(zip((f"{100 * share:.0f} %" for share in check.shares), check.falling, check.random, strict=True))
+    rows = tuple(zip((percent(share, 0) for share in check.shares), check.falling, check.random, strict=True))
     numbers = Table(f"Deletion, {one.name}", ("taken out", "most important first", "random order"), rows)
     ends = (*check.falling, *check.random, *((0.0, 1.0) if explained.of_class else ()))
     low, high = min(ends), max(ends)
     falling, random = (_line(values, low, high) for values in (check.falling, check.random))
-    most = percent(check.shares[-1])
+    most = percent(check.shares[-1], 0)
     return MapShown(one, ABOUT[one.method], picture, falling, random, f"{low:.3g}", f"{high:.3g}", most, numbers)
 
 

@@ -14,7 +14,7 @@ from striate.errors import one_line
 from striate.statistics.calibration import Calibration, Temperature
 from striate.statistics.estimate import Estimate, as_object
 from striate.tasks.metric import Metric
-from striate.wording import filled, number, paragraph
+from striate.wording import filled, number, percent
 
 _SLICES = 8
 _COLUMNS = 80
@@ -137,7 +137,7 @@ def slice_lines(slices: Sequence[Slice], metric: Metric) -> list[str]:
     lines = [f"  {'differ from all others':<{room}}{'n':>8}  {metric.name:>{width}}   95 % interval"]
     for entry in differing[:_SLICES]:
         value = entry.value.value
-        text = "–" if value is None else f"{100 * value:.2f} %" if share else number(value)
+        text = "–" if value is None else percent(value, 2) if share else number(value)
         span = span_text(entry.value, 100, ".2f") if share else span_text(entry.value, 1)
         lines.append(f"  {fit_text(f'{entry.by} {entry.name}', room)}{entry.n:>8,}  {text:>{width}}   {span}")
     rest = len(differing) - _SLICES
@@ -149,9 +149,7 @@ def gap_lines(gap: Mapping[str, Any] | None) -> list[str]:
     if gap is None:
         return []
     start, _, judged = one_line(str(gap.get("sentence", ""))).partition(": ")
-    return (
-        [f"  {cut_text(start, 76)}:", *(f"    {line}" for line in paragraph(judged, 76).split("\n"))] if judged else []
-    )
+    return [f"  {cut_text(start, 76)}:", *(f"    {line}" for line in filled(judged, 76).split("\n"))] if judged else []
 
 
 def calibration_lines(raw: Calibration, after: Calibration | None, temperature: Temperature | None) -> list[str]:
@@ -182,14 +180,9 @@ def _verdict(calibration: Calibration) -> str:
         return "no miscalibration beyond chance"
     if calibration.over_and_under is not None:
         over, under = calibration.over_and_under
-        return f"the network is overconfident around {100 * over:.0f} %, underconfident around {100 * under:.0f} %"
+        return f"the network is overconfident around {percent(over, 0)}, underconfident around {percent(under, 0)}"
     points = f"{abs(100 * calibration.overconfidence):.1f} points on average"
     return f"the network is {'overconfident' if calibration.overconfidence > 0 else 'underconfident'} by {points}"
-
-
-def share_text(figure: Estimate, digits: int = 2) -> str:
-    """`95.10 %`; a dash where there is no value."""
-    return "–" if figure.value is None else f"{100 * figure.value:.{digits}f} %"
 
 
 def span_text(figure: Estimate, scale: float, digits: str | int = 4) -> str:

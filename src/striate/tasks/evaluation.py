@@ -194,7 +194,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         if value is None:  # undefined, such as R² of one sample
             lines.append(f"  {metric.name:<15}{'–':>9}")
             continue
-        shown = f"{100 * value:8.2f} %" if metric.is_share else f"{number(value):>9}"
+        shown = f"{percent(value, 2):>10}" if metric.is_share else f"{number(value):>9}"
         line = f"  {metric.name:<15}{shown}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"\n    {metric.interval_of}:" if metric.interval_of else "  "
@@ -210,7 +210,7 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
 
 def _range(metric: Metric, interval: Any, between: str) -> str:
     low, high = interval
-    return f"{100 * low:.2f}{between}{100 * high:.2f} %" if metric.is_share else f"{number(low)} to {number(high)}"
+    return f"{100 * low:.2f}{between}{percent(high, 2)}" if metric.is_share else f"{number(low)} to {number(high)}"
 
 
 def _from_keys(metrics: Mapping[str, Any]) -> tuple[Metric, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from striate.wording import number
+from striate.wording import number, percent
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Metric:
         if mean is None:
             return "–"
         if self.is_share:
-            return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"
+            return percent(mean, 2) if std is None else f"{100 * mean:.2f} ± {percent(std, 2)}"
         after = f" {self.unit}" if self.unit else ""
         return f"{number(mean)}{after}" if std is None else f"{number(mean)} ± {number(std, 2)}{after}"
 

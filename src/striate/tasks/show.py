@@ -218,7 +218,7 @@ def calibration_section(
 
 def _direction(calibration: Calibration) -> str:
     if calibration.over_and_under is not None:
-        over, under = (f"{100 * mean:.0f} %" for mean in calibration.over_and_under)
+        over, under = (percent(mean, 0) for mean in calibration.over_and_under)
         over, under = f"overconfident where its confidence is about {over}", f"underconfident where it is about {under}"
         return f"the network is {over}, and {under}"
     return f"the network is {'overconfident' if calibration.overconfidence > 0 else 'underconfident'}"

@@ -11,7 +11,7 @@ from striate.statistics.intervals import wilson_ends
 from striate.tasks.task import Task
 from striate.training.config import BudgetConfig, Config
 from striate.training.events import EpochRow
-from striate.wording import number
+from striate.wording import number, percent
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class TargetOutcome:
         if self.metric != "accuracy":
             return f" (n = {self.n:,})"
         low, high = wilson_ends(self.best, self.n)
-        return f" (n = {self.n:,}, 95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        return f" (n = {self.n:,}, 95 % interval {100 * low:.1f} to {percent(high)})"
 
 
 def refuse_impossible_target(target: float | None, task: Task) -> None:
@@ -95,7 +95,7 @@ def target_outcome(
 
 
 def _shown(metric: str, value: float) -> str:
-    return f"{100 * value:.2f} %" if metric in ("accuracy", "iou") else number(value)
+    return percent(value, 2) if metric in ("accuracy", "iou") else number(value)
 
 
 def best_epoch(history: Sequence[EpochRow], task: Task) -> int:

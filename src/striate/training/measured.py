@@ -12,6 +12,7 @@ from striate.data.dataset import Dataset, Split
 from striate.tasks.accumulator import Accumulator, Sums
 from striate.tasks.task import Task
 from striate.training.config import Config
+from striate.wording import percent
 
 Saved = torch.Tensor | Mapping[str, Any]
 """Sums as a checkpoint holds them: one vector if all parts are plain sums, else the state of each part."""
@@ -121,7 +122,7 @@ def without_labels(config: Config, val: Mapping[str, float]) -> str | None:
     other trainings."""
     if config.auxiliary.task:
         return None
-    turns = f"{100 * val['rotation_accuracy']:.2f} % of validation images (rotation_accuracy; 25 % by chance)"
+    turns = f"{percent(val['rotation_accuracy'], 2)} of validation images (rotation_accuracy; 25 % by chance)"
     return f"{WITHOUT_LABELS}; the network learned the rotation of images: right for {turns}"
 
 

@@ -15,7 +15,7 @@ from striate.statistics.intervals import wilson
 from striate.tasks.metric import Metric, metric_of
 from striate.training.budget.deadline import TimeWatch
 from striate.training.events import EpochDone, EpochRow, Event, MemoryRanOut, StepDone
-from striate.wording import duration, several
+from striate.wording import duration, percent, several
 
 _REDRAW = 0.1  # seconds between two updates of the bar
 _WAIT_MATTERS = 0.05  # share of the time: shorter waits for data are not shown
@@ -31,13 +31,13 @@ def describe_row(row: EpochRow, metrics: Sequence[Metric], validated: int = 0) -
     few samples were `validated` (0: not told), whose 95 % interval is added. `metrics`: those of the task."""
     key = next((k for k in row.val if k != "loss"), "loss")
     metric, value = metric_of(metrics, key), row.val[key]
-    shown = f"{100 * value:.1f} %" if metric.is_share else metric.text(value)
+    shown = percent(value) if metric.is_share else metric.text(value)
     if key == "accuracy" and 0 < validated < _FEW:
         span = wilson(round(value * validated), validated)
-        shown += f" ({100 * span.low:.0f}–{100 * span.high:.0f} %, n = {validated})"
+        shown += f" ({100 * span.low:.0f}–{percent(span.high, 0)}, n = {validated})"
     speed = row.samples / row.seconds if row.seconds > 0 else 0.0
     wait = row.data_wait or 0.0
-    waited = f"  {wait:.0%} waiting for data" if wait > _WAIT_MATTERS else ""
+    waited = f"  {percent(wait, 0)} waiting for data" if wait > _WAIT_MATTERS else ""
     skipped = f"  {several(row.skipped_steps, 'step')} skipped by the fp16 scaler" if row.skipped_steps else ""
     return f"loss {row.train['loss']:.4f}  val {metric.name} {shown}  {speed:,.0f} samples/s{waited}{skipped}"
 
@@ -76,7 +76,7 @@ def _bar(console: Console, watch: TimeWatch | None, described: Described) -> Ite
     columns = (
         TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(bar_width=16),
-        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(compact=True) if watch is None else TextColumn("{task.fields[left]}"),
     )
     with _Bar(*columns, console=console, auto_refresh=False) as progress:

@@ -24,6 +24,7 @@ from striate.visualize.canvas import (
     quiet_frame,
     shorten,
 )
+from striate.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -188,7 +189,7 @@ def draw_recall(axes: Axes, confusion: ArrayLike) -> None:
     axes.barh(np.arange(len(counts)), recall, height=0.72, color=BLUE, alpha=0.35)
     if len(counts) <= COUNTED:
         for row, (share, n) in enumerate(zip(recall, totals, strict=True)):
-            text = f"{share:.1%} of {n:,}".replace("%", " %") if n else "no samples"
+            text = f"{percent(share)} of {n:,}" if n else "no samples"
             axes.text(0.04, row, text, va="center", fontsize=SMALL, color=INK)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "50", "100 %"], fontsize=SMALL)

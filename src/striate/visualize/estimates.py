@@ -25,7 +25,7 @@ from striate.visualize.canvas import (
     quiet_frame,
     shorten,
 )
-from striate.wording import number
+from striate.wording import number, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,7 +129,7 @@ def draw_baselines(
         if interval is not None:
             axes.plot(interval, (row, row), color=color, linewidth=2.2, solid_capstyle="round", alpha=0.55)
         axes.plot(value, row, marker="D" if row == 0 else "o", color=color, markersize=7)
-        text = f"{100 * value:.1f} %" if share else number(value)
+        text = percent(value) if share else number(value)
         axes.text(high * 1.04, row, text, va="center", fontsize=TEXT, color=INK, clip_on=False)
     axes.axvline(values[0], color=FAINT, linestyle=":", linewidth=1.2, zorder=0)
     axes.set_yticks(range(len(names)), [shorten(name, _METHOD_LETTERS) for name in names], fontsize=TEXT)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from striate.visualize.canvas import GREEN, INK, SMALL, VERMILION, main_title, shorten, show_image
+from striate.wording import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +91,8 @@ def draw_tile(axes: Axes, tile: Tile, x: float, y: float) -> None:
 def _below(tile: Tile) -> tuple[str, str]:
     if tile.probability is None:
         return shorten(tile.predicted, _LETTERS), f"true: {shorten(tile.truth, _LETTERS - 6)}"
-    mark, percent = "✓" if tile.right else "✗", f"{100 * tile.probability:.0f} %"
-    second = percent if tile.right else f"{percent}, true: {shorten(tile.truth, _LETTERS - len(percent) - 8)}"
+    mark, share = "✓" if tile.right else "✗", percent(tile.probability, 0)
+    second = share if tile.right else f"{share}, true: {shorten(tile.truth, _LETTERS - len(share) - 8)}"
     return f"{mark} {shorten(tile.predicted, _LETTERS - 2)}", second
 
 

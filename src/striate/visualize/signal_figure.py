@@ -28,7 +28,7 @@ from striate.visualize.canvas import (
     shorten,
     show_plain_numbers,
 )
-from striate.wording import several
+from striate.wording import percent, several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -145,7 +145,7 @@ class Statistics:
             f"{weak.std:.3g}"
         )
         worst = max(rows, key=lambda row: row.dead or 0)
-        return f"{text}; {worst.name} has the most dead units, {worst.dead:.0%}" if worst.dead else text
+        return f"{text}; {worst.name} has the most dead units, {percent(worst.dead, 0)}" if worst.dead else text
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

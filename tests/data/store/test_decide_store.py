@@ -29,7 +29,7 @@ def test_auto_takes_the_first_that_there_is_room_for() -> None:
     assert decide("auto", Room(4 * SIZE, 10 * SIZE, 0)) == ("memory", None)
     store, why = decide("auto", Room(4 * SIZE - 4, 10 * SIZE, 2 * SIZE))
     assert store == "pack"
-    assert "more than 50%" in str(why)
+    assert "more than 50 %" in str(why)
     store, why = decide("auto", Room(SIZE, 10 * SIZE, SIZE))
     assert store == "stream"
     assert "decoded again in each epoch" in str(why)

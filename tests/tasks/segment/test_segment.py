@@ -58,7 +58,7 @@ def test_a_network_that_finds_nothing_says_so() -> None:
     nothing = _evaluation(targets, torch.zeros_like(targets))
     [finding] = task.prediction_findings(nothing)
     assert (finding.code, finding.measured) == ("fit.one-class", "ground is predicted everywhere")
-    assert "the most frequent class would reach 92.9\u00a0%" in task.headline_text(nothing)[1]
+    assert "the most frequent class would reach 92.9 %" in task.headline_text(nothing)[1]
     assert task.prediction_findings(_evaluation(targets, targets)) == ()
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from striate.account.ledger import Ledger, Row
 from striate.account.remarks.windows import view_remarks, window_remarks
 from striate.records import Finding
-from striate.wording import listed, percent_of, several, show_shape, size_in_bytes
+from striate.wording import listed, percent, percent_of, several, show_shape, size_in_bytes
 
 _NAMED = 3  # layers named by a remark; of more, it names the modules that contain them
 _BATCH_NORMS = ("bn", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm")
@@ -151,7 +151,7 @@ def cost_remarks(ledger: Ledger) -> Iterator[Finding]:
                 "note",
                 what,
                 where,
-                f"the fewest parts with {100 * MOST:.0f} %",
+                f"the fewest parts with {percent(MOST, 0)}",
                 *(_fewer_parameters(ledger, costly) if code == "parameters" else _fewer_macs(costly)),
             )
     yield from _waiting_for_memory(ledger)
@@ -184,7 +184,7 @@ def _where_most_are(costly: list[Row], cost: Callable[[Row], int]) -> str:
         if len(chosen) <= _MODULES and len(chosen) < len(modules):
             return f"{_shares(chosen, total)}; no layer has more than {_share(cost(largest), total)} ({largest.name})"
     return (
-        f"spread over the network: {len(layers)} of {several(len(costly), 'layer')} have {100 * MOST:.0f} %, "
+        f"spread over the network: {len(layers)} of {several(len(costly), 'layer')} have {percent(MOST, 0)}, "
         f"and the largest, {largest.name}, {_share(cost(largest), total)}"
     )
 

@@ -11,7 +11,7 @@ from striate.account.ledger import Ledger, Row, Shape, last_map
 from striate.account.remarks.window_arithmetic import arithmetic, described, ways_out, windows_of
 from striate.layers.axis_windows import AxisWindows
 from striate.records import Finding
-from striate.wording import listed, several, show_shape, show_sizes
+from striate.wording import listed, percent, several, show_shape, show_sizes
 
 _AXES = {1: ("position",), 2: ("row", "column"), 3: ("slice", "row", "column")}
 
@@ -107,7 +107,7 @@ def _skipped(ledger: Ledger, rows: Sequence[Row]) -> Iterator[Finding]:
                 if window.dilation > 1
                 else ": there are gaps between windows, and "
             )
-            + f"no window reads {100 * share:.0f} % of the positions"
+            + f"no window reads {percent(share, 0)} of the positions"
         )
         why = (
             f"Usually harmless: {companions[row.name]} has the same input and reads them."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from striate.account.signal.trace import SATURATED, SignalRow
 from striate.records import Finding
+from striate.wording import percent
 
 MOST_SATURATED = 0.5
 """Share of a layer's outputs. If more than half are saturated, the gradient loses most of its strength."""
@@ -42,8 +43,8 @@ def _saturated(rows: Sequence[SignalRow]) -> Finding | None:
         "model.saturated",
         "warning",
         _where(bad),
-        f"{share:.0%} of the outputs of {bad[0].kind} are saturated before the first step",
-        f"{MOST_SATURATED:.0%} of the outputs beyond {SATURATED} of the limit",
+        f"{percent(share, 0)} of the outputs of {bad[0].kind} are saturated before the first step",
+        f"{percent(MOST_SATURATED, 0)} of the outputs beyond {SATURATED} of the limit",
         "Their slope is nearly zero, so the layers before get almost no gradient.",
         _remedy("glorot-normal", "normalization before it (bn)"),
     )
@@ -57,8 +58,8 @@ def _dead(rows: Sequence[SignalRow]) -> Finding | None:
         "model.dead-units",
         "warning",
         _where(bad),
-        f"{bad[0].dead or 0.0:.0%} of the units are zero for every sample before the first step",
-        f"{MOST_DEAD:.0%}",
+        f"{percent(bad[0].dead or 0.0, 0)} of the units are zero for every sample before the first step",
+        percent(MOST_DEAD, 0),
         "A unit that is always off gets no gradient and never learns.",
         _remedy("he-normal", "biases of zero, leaky instead of relu"),
     )

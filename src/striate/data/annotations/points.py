@@ -17,7 +17,7 @@ from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement
 from striate.errors import ConfigError, DataError
-from striate.wording import listed, several
+from striate.wording import listed, percent, several
 
 
 class Points(AnnotationKind):
@@ -56,7 +56,8 @@ class Points(AnnotationKind):
         low, middle, high = (float(aspects[int(q * (len(aspects) - 1))]) for q in (0.05, 0.5, 0.95))
         aspect = middle if high <= 1.05 * low else 1.0
         height, width = (max(32, 32 * round(side * part / 32)) for part in (min(1, aspect), min(1, 1 / aspect)))
-        why = f"in the median image the points span {share:.0%} of the longer side, here {share * side:.0f} pixels"
+        span = f"{percent(share, 0)} of the longer side, here {share * side:.0f} pixels"
+        why = f"in the median image the points span {span}"
         return (height, width), f"Size: {height} × {width} pixels (height × width): {why} (--size sets another)."
 
     def label_keys(self, listing: Listing, ids: Sequence[int]) -> dict[int, object]:

@@ -17,7 +17,7 @@ from striate.data.listing import Listing
 from striate.data.rotated_boxes import SEEN, common_area, corners, visible_shares
 from striate.data.scan import plan_inputs
 from striate.records import Finding, Severity
-from striate.wording import several
+from striate.wording import percent, several
 
 _BEYOND = 1.5
 """A box may leave its image by so many pixels: it was rounded, or pixels were counted from 1."""
@@ -83,7 +83,7 @@ def _finding(
         severity=severity,
         where=listing.source,
         measured=f"{len(bad):,} of {several(total, 'box', 'boxes')} {what}: {some([_named(one) for one in bad])}",
-        threshold=f"0; an error from {GRAVE:.0%} of the boxes",
+        threshold=f"0; an error from {percent(GRAVE, 0)} of the boxes",
         why=why,
         remedy=remedy,
     )
@@ -272,8 +272,8 @@ def _misread(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | Non
                     code="data.box-format",
                     severity="error",
                     where=listing.source,
-                    measured=f"{100 * max(wrong, tiny):.0f} % of {several(len(placed), 'box', 'boxes')} do not fit "
-                    f"their images; read as {what}, {100 * _fitting(again, sizes):.0f} % would fit: "
+                    measured=f"{percent(max(wrong, tiny), 0)} of {several(len(placed), 'box', 'boxes')} do not fit "
+                    f"their images; read as {what}, {percent(_fitting(again, sizes), 0)} would fit: "
                     f"{some([_named(one) for one in placed[:3]])}",
                     threshold="boxes within their images",
                     why="If boxes are read in another format than they were written in, they miss their objects.",
@@ -339,7 +339,7 @@ def find_tiny_boxes(evidence: DataEvidence) -> SampleFinding | None:
         where=listing.source,
         measured=f"{tiny:,} of {several(len(sides), 'box', 'boxes')} are smaller than {TINY:g} × {TINY:g} pixels in "
         f"inputs of {height} × {width}",
-        threshold=f"{TINY_SHARE:.0%} of the boxes",
+        threshold=f"{percent(TINY_SHARE, 0)} of the boxes",
         why="The finest grid of the detector has a stride of 4 pixels: it finds only one of two such adjacent objects.",
         remedy=f"Train on larger images: --size {larger}.",
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from striate.data.audit.evidence import DataEvidence, keep_together, leaving_out
 from striate.data.audit.sample_finding import GRAVE, SampleFinding, severity_of, some
 from striate.records import Finding, Severity
-from striate.wording import several
+from striate.wording import percent, several
 
 
 def find_duplicates(evidence: DataEvidence) -> SampleFinding | None:
@@ -64,7 +64,7 @@ def _finding(
         where=evidence.listing.source,
         measured=f"{extra:,} of {total:,} {evidence.listing.medium.many} are {how} another one in their split: "
         f"{some(named)}",
-        threshold=f"a warning from {GRAVE:.0%} of the {evidence.listing.medium.many}",
+        threshold=f"a warning from {percent(GRAVE, 0)} of the {evidence.listing.medium.many}",
         why="Copies count twice, in training and in the metrics.",
         remedy="Keep one of each, unless they are meant to have more weight.",
     )
@@ -101,7 +101,9 @@ def find_contradictions(evidence: DataEvidence) -> SampleFinding | None:
     if noise is None:
         return None
     severity = severity_of(len(noise.leave_out), len(evidence.splits))
-    finding = replace(noise.finding, severity=severity, threshold=f"0; an error from {GRAVE:.0%} of the samples")
+    finding = replace(
+        noise.finding, severity=severity, threshold=f"0; an error from {percent(GRAVE, 0)} of the samples"
+    )
     remedy = leaving_out(evidence, finding.remedy, "leaves out all of them, since it cannot know which label is right")
     finding = replace(finding, remedy=remedy)
     return replace(noise, finding=finding)

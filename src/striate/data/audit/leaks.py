@@ -18,7 +18,7 @@ from striate.data.audit.sample_finding import GRAVE, SampleFinding, some
 from striate.data.listing import Listing
 from striate.data.sources.objects import is_given_data
 from striate.records import Finding, Severity, option_remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 ORDER = ("train", "val", "test")
 
@@ -43,7 +43,7 @@ def find_leaks(evidence: DataEvidence) -> SampleFinding | None:
         severity=severity,
         where=evidence.listing.source,
         measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in divided])}",
-        threshold=f"0; an error from {GRAVE:.0%} of a split",
+        threshold=f"0; an error from {percent(GRAVE, 0)} of a split",
         why=f"The network was trained on some of these samples, so metrics of the other split are too good.{also}",
         remedy=leaving_out(evidence, "Keep each of them in one split only, or put the copies into one group."),
     )
@@ -152,7 +152,7 @@ def find_divided_groups(evidence: DataEvidence) -> SampleFinding | None:
         severity=_severity_of_divided(listing.groups, listing.given),
         where=listing.source,
         measured=f"{len(divided):,} of {several(len(homes), 'group')} are in two of the given splits: {some(divided)}",
-        threshold=f"0 groups; an error from {GRAVE:.0%} of val and test",
+        threshold=f"0 groups; an error from {percent(GRAVE, 0)} of val and test",
         why="Samples of one group are alike, so metrics of the other split are too good.",
         remedy="Give all samples of a group the same split, or none.",
     )
@@ -239,7 +239,7 @@ def find_divided_series(evidence: DataEvidence) -> SampleFinding | None:
         where=evidence.listing.source,
         measured=f"{several(len(divided), 'series', 'series')} of nearly identical images with consecutive names in "
         f"two of {which}: {some(named)}",
-        threshold="0 series; an error from 10% of the images",
+        threshold="0 series; an error from 10 % of the images",
         why="Frames of one recording are nearly copies, so metrics of the other split are too good.",
         remedy=_remedy(evidence),
     )

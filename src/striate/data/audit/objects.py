@@ -14,7 +14,7 @@ from striate.data.audit.sample_finding import GRAVE, SampleFinding, one_group_ea
 from striate.data.box_records import ImageBoxes
 from striate.data.mask_codes import decode
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 PIECE = 0.1
 """A part that does not touch the rest is a separate piece if it has at least this share of the object's pixels."""
@@ -47,7 +47,7 @@ def find_object_faults(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
             {number: found.pieces for number, found in faults.items()},
             total,
             "object-pieces",
-            f"in two or more pieces, each with at least {PIECE:.0%} of its pixels",
+            f"in two or more pieces, each with at least {percent(PIECE, 0)} of its pixels",
             "Training treats two objects with one number as one object. A partly hidden object can have two pieces.",
             "Look at them, and give each object its own number.",
         ),
@@ -56,7 +56,8 @@ def find_object_faults(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
             {number: found.fragments for number, found in faults.items()},
             total,
             "object-fragments",
-            f"smaller than {FRAGMENT:.0%} of the median object of its image, or with at most {_FEWEST_PIXELS} pixels",
+            f"smaller than {percent(FRAGMENT, 0)} of the median object of its image, or with at most {_FEWEST_PIXELS} "
+            "pixels",
             "Each fragment counts as a whole object, in the loss and in every metric.",
             "Look at them: strokes beside an object belong to it, or to the background.",
         ),
@@ -65,7 +66,7 @@ def find_object_faults(evidence: DataEvidence) -> tuple[SampleFinding, ...]:
             {number: found.hidden for number, found in faults.items()},
             total,
             "object-overlap",
-            f"with at least {HIDDEN:.0%} of their pixels in smaller objects too",
+            f"with at least {percent(HIDDEN, 0)} of their pixels in smaller objects too",
             "Training assigns such a pixel to the smaller object only, so little is left of an object drawn twice.",
             "Remove one of each pair, or cut the larger one.",
         ),
@@ -128,7 +129,7 @@ def _finding(
         severity="warning" if count >= GRAVE * total else "note",
         where=evidence.listing.source,
         measured=f"{count:,} of {several(total, 'object')} {what}: {some(named)}",
-        threshold=f"0; a warning from {GRAVE:.0%} of the objects",
+        threshold=f"0; a warning from {percent(GRAVE, 0)} of the objects",
         why=why,
         remedy=remedy,
     )

@@ -13,7 +13,7 @@ from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.sample_finding import SampleFinding, each_left_out, one_group_each, severity_of, some
 from striate.data.listing import Listing
 from striate.records import Finding, Severity
-from striate.wording import several
+from striate.wording import percent, several
 
 Sizes = Mapping[int, tuple[int, int]]
 """Height and width of the files, by id."""
@@ -97,7 +97,7 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[SampleFinding, ...
         where=listing.source,
         measured=f"{int(outside.sum()):,} points in {len(bad):,} of {several(len(ids), 'image')} are far outside of it:"
         f" {some([listing.paths[k] for k in bad.tolist()])}",
-        threshold=f"no further than {OUTSIDE:.0%} of the side of the image beyond its edge",
+        threshold=f"no further than {percent(OUTSIDE, 0)} of the side of the image beyond its edge",
         why="They belong to another image or another size of it, or their unit is wrong.",
         remedy="Correct them, or leave the fields empty where a point is not visible.",
     )
@@ -238,8 +238,8 @@ def find_pairs_above(listing: Listing, sizes: Sizes) -> SampleFinding | None:
             severity="warning",
             where=listing.source,
             measured=f"{listing.target_names[left[0]]} and {listing.target_names[right[0]]}, and other left and right "
-            f"points, are above each other in {steep.sum() / both.sum():.0%} of the images",
-            threshold=f"{ABOVE:.0%}",
+            f"points, are above each other in {percent(steep.sum() / both.sum(), 0)} of the images",
+            threshold=percent(ABOVE, 0),
             why="x points right, y points down; here x and y seem to be exchanged.",
             remedy="Look at some images (striate data show), and exchange the two columns of each point.",
         )
@@ -302,8 +302,8 @@ def find_shifted_points(evidence: DataEvidence, sizes: Sizes) -> SampleFinding |
             severity="error",
             where=listing.source,
             measured=f"the points of the image {which} it fit each image better than its own points: a linear model of"
-            f" the images predicts them with {errors[best].mean() / errors[0].mean():.0%} of the error",
-            threshold=f"its own points fit best; {SHIFTED:.0%} of their error",
+            f" the images predicts them with {percent(errors[best].mean() / errors[0].mean(), 0)} of the error",
+            threshold=f"its own points fit best; {percent(SHIFTED, 0)} of their error",
             why="Rows and images are shifted by one: each image has the points of its neighbor.",
             remedy="Move the column of paths by one row against the others, and look at some of them.",
         )
@@ -350,7 +350,7 @@ def find_duplicate_points(listing: Listing, sizes: Sizes) -> SampleFinding | Non
         where=listing.source,
         measured=f"{some(pairs)} are at the same place in {len(numbers):,} of {several(len(ids), 'image')}:"
         f" {some([listing.paths[k] for k in numbers])}",
-        threshold=f"{DOUBLED:.0%} of the images",
+        threshold=f"{percent(DOUBLED, 0)} of the images",
         why="A column was copied: the network learns one point twice, and never learns the other.",
         remedy="Write the correct coordinates, or leave the fields of one of them empty.",
     )

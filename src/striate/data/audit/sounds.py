@@ -5,7 +5,7 @@ from __future__ import annotations
 from striate.data.audit.evidence import DataEvidence, blank_samples
 from striate.data.audit.sample_finding import SampleFinding, one_group_each
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 SILENT = 1e-4
 """Amplitude: −80 decibels of full scale."""
@@ -34,10 +34,10 @@ def find_clipping(evidence: DataEvidence) -> SampleFinding | None:
         severity="note",
         where=evidence.listing.source,
         measured=f"{len(ids):,} of {several(total, 'sound')} are clipped, the most {evidence.named(ids[0])}"
-        f" ({shares[ids[0]]:.1%} of its samples)",
-        threshold=f"{CLIPPED:.1%} of the samples of a sound",
+        f" ({percent(shares[ids[0]])} of its samples)",
+        threshold=f"{percent(CLIPPED)} of the samples of a sound",
         why="They were recorded too loud: clipped peaks are lost and add noise at all frequencies. If one class has"
         " more of them, the network can recognize it by the clipping.",
         remedy="Record again at a lower gain if classes differ in clipping.",
     )
-    return SampleFinding(finding, one_group_each(ids), {i: f"{shares[i]:.1%} clipped" for i in ids})
+    return SampleFinding(finding, one_group_each(ids), {i: f"{percent(shares[i])} clipped" for i in ids})

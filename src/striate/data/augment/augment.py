@@ -23,6 +23,7 @@ from striate.data.config import AugmentConfig
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.dataset import Dataset
 from striate.errors import ConfigError
+from striate.wording import percent
 
 _ASPECT = math.log(4 / 3)  # crops are between 3:4 and 4:3, as in Szegedy et al. 2014
 # Each name has a column of random numbers of its own, so that no option changes what another one draws.
@@ -288,18 +289,18 @@ def describe_augmentation(config: AugmentConfig, shape: tuple[int, ...], *, fram
     colors = "brightness, contrast, saturation and hue" if channels == 3 else "brightness and contrast"
     words = {
         "policy": "one operation of TrivialAugment per image" if config.policy == "trivial" else "",
-        "crop": f"crops down to {config.crop or 1:.0%} of the area" if (config.crop or 1) < 1 else "",
+        "crop": f"crops down to {percent(config.crop or 1, 0)} of the area" if (config.crop or 1) < 1 else "",
         "window": f"windows of {config.window or 0} pixels",
         "zoom": f"images up to {config.zoom or 1:g} times smaller or larger" if (config.zoom or 1) > 1 else "",
         "flip": "mirroring in every other epoch" if config.flip == "alternate" else "mirroring",
         "vertical_flip": "mirroring upside down",
         "quarter_turns": "quarter turns" if shape[-1] == shape[-2] else "half turns",
         "shear": f"slants up to {config.shear or 0:g}°",
-        "scale": f"sizes ± {config.scale or 0:.0%}",
+        "scale": f"sizes ± {percent(config.scale or 0, 0)}",
         "rotate": f"rotations up to {config.rotate or 0:g}°",
         "shift": f"shifts up to {config.shift or 0} px",
         "fill": _FILLS[config.fill or "edge"],
-        "color": f"{colors} ± {config.color or 0:.0%}",
+        "color": f"{colors} ± {percent(config.color or 0, 0)}",
         **{step.field: step.words(getattr(config, step.field) or 0) for step in STEPS},
         "noise": f"noise up to {config.noise or 0:g} standard deviations",
         "mixup": "pairs blended (mixup)",

@@ -16,6 +16,7 @@ from striate.data.counter_normal import normals
 from striate.data.counter_random import hash_key, uniforms
 from striate.data.memory_layout import as_bytes, by_parts
 from striate.data.transfer import sent
+from striate.wording import percent
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 """Maps a batch (B, C, H, W) uint8 (for sounds, see `sound.py`) to another of the same shape and type."""
@@ -178,7 +179,7 @@ CUTOUT = PixelStep(
     field="cutout",
     columns=("cut_down", "cut_right"),
     draw=lambda value, u: lambda x_BCHW: cutout(x_BCHW, torch.stack([u["cut_down"], u["cut_right"]], dim=1), value),
-    words=lambda value: f"a square of {value:.0%} of the side blanked",
+    words=lambda value: f"a square of {percent(value, 0)} of the side blanked",
 )
 
 

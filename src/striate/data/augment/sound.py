@@ -12,6 +12,7 @@ from striate.data.augment.clip import shift_frames
 from striate.data.augment.pixels import PixelStep
 from striate.data.media.audio.log_mel import LEVELS_A_DECIBEL
 from striate.data.transfer import sent
+from striate.wording import percent
 
 
 def shift_time(x: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -26,7 +27,7 @@ TIME_SHIFT = PixelStep(
     field="time_shift",
     columns=("time_shift",),
     draw=lambda value, u: lambda x: shift_time(x, (2 * u["time_shift"] - 1) * value),
-    words=lambda value: f"shifts up to {value:.0%} of the length",
+    words=lambda value: f"shifts up to {percent(value, 0)} of the length",
 )
 
 
@@ -63,7 +64,7 @@ SPEED = PixelStep(
     field="speed",
     columns=("speed",),
     draw=lambda value, u: lambda x: change_speed(x, 1 + (2 * u["speed"] - 1) * value),
-    words=lambda value: f"speed ± {value:.0%}",
+    words=lambda value: f"speed ± {percent(value, 0)}",
 )
 
 
@@ -89,13 +90,13 @@ TIME_MASK = PixelStep(
     field="time_mask",
     columns=("blank_seconds", "blank_from"),
     draw=lambda value, u: lambda x: blank(x, x.ndim - 1, u["blank_seconds"] * value, u["blank_from"]),
-    words=lambda value: f"up to {value:.0%} of the time blanked",
+    words=lambda value: f"up to {percent(value, 0)} of the time blanked",
 )
 FREQUENCY_MASK = PixelStep(
     field="frequency_mask",
     columns=("blank_bands", "blank_above"),
     draw=lambda value, u: lambda x: blank(x, 2, u["blank_bands"] * value, u["blank_above"]),
-    words=lambda value: f"up to {value:.0%} of the bands blanked",
+    words=lambda value: f"up to {percent(value, 0)} of the bands blanked",
 )
 STEPS = (SPEED, TIME_SHIFT, GAIN, TIME_MASK, FREQUENCY_MASK)
 """The steps, in the order in which they are applied."""

@@ -17,7 +17,7 @@ from striate.data.annotations.masks import IGNORED
 from striate.data.augment.pixels import Change
 from striate.data.config import AugmentConfig
 from striate.data.transfer import sent
-from striate.wording import several
+from striate.wording import percent, several
 
 COLUMNS = (
     *("flip", "vertical_flip", "depth_flip", "deep", "down", "right", "about_depth", "about_height", "about_width"),
@@ -192,11 +192,11 @@ def describe_volume_augmentation(config: AugmentConfig) -> tuple[str, ...]:
     mirrored = [words for field, words in flips.items() if getattr(config, field)]
     words = {
         "window": f"patches of at most {config.window} voxels per side"
-        + (f", {config.foreground:.0%} of them around a foreground class" if config.foreground else ""),
+        + (f", {percent(config.foreground, 0)} of them around a foreground class" if config.foreground else ""),
         "rotate": f"rotations up to {config.rotate or 0:g}° about each axis",
-        "scale": f"sizes ± {config.scale or 0:.0%}",
+        "scale": f"sizes ± {percent(config.scale or 0, 0)}",
         "shift": f"shifts up to {several(config.shift or 0, 'voxel')}",
-        "color": f"intensity ± {config.color or 0:.0%}",
+        "color": f"intensity ± {percent(config.color or 0, 0)}",
         "noise": f"noise up to {config.noise or 0:g} standard deviations",
         "mixup": "pairs blended (mixup)",
     }

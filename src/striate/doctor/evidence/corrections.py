@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.evidence.features import is_grid
+from striate.wording import percent
 
 Change = Callable[[torch.Tensor], torch.Tensor]
 _NOTHING = 0.03
@@ -121,8 +122,8 @@ def _zooms(axes: list[int]) -> Iterator[Correction]:
     if axes != [2, 3]:
         return
     for share in (0.5, 0.7, 0.85):
-        yield Correction(f"shown at {share:.0%} of the size, with a border", partial(_closer, share=share))
-        yield Correction(f"cropped to {share:.0%} and enlarged", partial(_farther, share=share))
+        yield Correction(f"shown at {percent(share, 0)} of the size, with a border", partial(_closer, share=share))
+        yield Correction(f"cropped to {percent(share, 0)} and enlarged", partial(_farther, share=share))
 
 
 def _closer(x: torch.Tensor, share: float) -> torch.Tensor:

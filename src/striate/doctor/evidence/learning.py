@@ -15,7 +15,7 @@ from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import unchanged_parameters
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.errors import StriateError, one_line
-from striate.wording import several
+from striate.wording import percent, several
 
 FARTHER = 0.03
 """Share of the way from the loss of chance to zero that counts as learning; the noise of a quarter of the trial is
@@ -82,7 +82,7 @@ def _judged(predictions: Predictions) -> tuple[bool, float, str] | None:
     if found.accuracy is not None and found.guesses and _rare_classes_found(predictions):
         return True, found.accuracy, skill_in_words(predictions)
     if found.accuracy is not None:
-        return not found.guesses, found.accuracy, f"{found.accuracy:.0%} of the training samples are right"
+        return not found.guesses, found.accuracy, f"{percent(found.accuracy, 0)} of the training samples are right"
     explained = 1 - found.loss / max(found.constant, 1e-12)
     if found.kind == "numbers":  # R² needs predictions near the targets, not only proportional to them
         return explained >= FARTHER, explained, f"R² is {explained:.2f} on training samples"

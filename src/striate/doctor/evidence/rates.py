@@ -18,14 +18,14 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.records import Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _FEWEST_FACTORS, _FALLEN, _EXACT = 4, 0.25, 0.01
 """Fewest changes of a rate; share of the first rate that it must fall to; relative tolerance for rounding."""
 
 COMPOUNDED = (
     f"at least {_FEWEST_FACTORS} changes that multiply the rate by the values of one schedule in their order (powers, "
-    f"a line or a cosine, within {_EXACT:.0%}), down to {_FALLEN:g} of it or less"
+    f"a line or a cosine, within {percent(_EXACT, 0)}), down to {_FALLEN:g} of it or less"
 )
 COMPOUNDED_WHY = "A factor that is meant for the first rate multiplies one that earlier factors have made smaller."
 COMPOUNDED_REMEDY = (

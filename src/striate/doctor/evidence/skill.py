@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import classes_of, quality
+from striate.wording import percent
 
 
 def skill(predictions: Predictions, *, as_they_are: bool = False) -> float | None:
@@ -25,9 +26,10 @@ def skill_in_words(predictions: Predictions, *, as_they_are: bool = False) -> st
     if found is not None and found.kind == "numbers" and as_they_are:
         return f"R² is {skill(predictions, as_they_are=True):.2f}"
     if found is not None and found.kind == "numbers":
-        return f"predictions explain {found.explained:.0%} of the targets' variance"
+        return f"predictions explain {percent(found.explained, 0)} of the targets' variance"
     recall, classes = _recall(predictions)
-    return f"{recall:.0%} of the predictions are right, each class counted alike (a guess: {1 / max(classes, 1):.0%})"
+    guess = percent(1 / max(classes, 1), 0)
+    return f"{percent(recall, 0)} of the predictions are right, each class counted alike (a guess: {guess})"
 
 
 def _recall(predictions: Predictions) -> tuple[float, int]:

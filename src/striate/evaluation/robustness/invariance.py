@@ -8,7 +8,7 @@ from typing import Any
 
 from striate.errors import one_line
 from striate.evaluation.robustness.robustness import strength_text
-from striate.wording import paragraph, several
+from striate.wording import filled, percent, several
 
 Mean = tuple[float, float, float]
 """A mean over images, and the ends of its 95 % interval (bootstrap)."""
@@ -115,21 +115,21 @@ def render(found: Invariance) -> str:
         f"{one_line(found.data)}, {found.split} split: {count}. Distance of features from those of the original image; "
         "1: as far as those of another image."
     )
-    lines = [paragraph(title, _WIDTH), ""]
+    lines = [filled(title, _WIDTH), ""]
     for curve in found.curves:
         shown = _shown(curve.levels)
         lines.append(_row(f"{curve.name}, {curve.unit}", [f"{level.strength:g}" for level in shown]))
         for place, layer in enumerate(found.layers):
             lines.append(_row(f"  {layer}"[: _LABEL - 1], [f"{level.distances[place][0]:.2f}" for level in shown]))
         if found.probability is not None:
-            cells = ["–" if level.probability is None else f"{100 * level.probability[0]:.0f} %" for level in shown]
+            cells = ["–" if level.probability is None else percent(level.probability[0], 0) for level in shown]
             lines.append(_row("  p of the true class", cells))
         lines.append("")
     widest = max((high - low) / 2 for c in found.curves for level in c.levels for _, low, high in level.distances)
     note = f"95 % intervals of distances (bootstrap over images) reach at most {widest:.2f} either way."
     if found.probability is not None:
-        note += f" The probability of the true class is {100 * found.probability[0]:.1f} % for the original images."
-    return "\n".join([*lines, paragraph(found.summary, _WIDTH), paragraph(note, _WIDTH)])
+        note += f" The probability of the true class is {percent(found.probability[0])} for the original images."
+    return "\n".join([*lines, filled(found.summary, _WIDTH), filled(note, _WIDTH)])
 
 
 def _shown(levels: Sequence[InvarianceLevel]) -> list[InvarianceLevel]:

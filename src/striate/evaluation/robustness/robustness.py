@@ -9,7 +9,7 @@ from typing import Any
 from striate.errors import one_line
 from striate.records import Interval
 from striate.tasks.metric import Metric
-from striate.wording import paragraph, several
+from striate.wording import filled, percent, several
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def summarize(found: Robustness) -> str:
     if shift is not None:
         ends = [shift.levels[0], shift.levels[-1]] if len(shift.levels) > 1 else [shift.levels[0]]
         parts = " and ".join(
-            f"{100 * e.unchanged:.1f} % after {strength_text(e.strength, 'pixels')}"
+            f"{percent(e.unchanged)} after {strength_text(e.strength, 'pixels')}"
             for e in ends
             if e.unchanged is not None
         )
@@ -210,7 +210,7 @@ def render(found: Robustness) -> str:
     title += f"{value} are right" if found.is_accuracy else f"the {found.metric.name} is {value}"
     if found.interval is not None:
         title += f" (95 %: {_number(found, found.interval.low)} to {_number(found, found.interval.high)})"
-    lines = [paragraph(f"{title}.", _WIDTH), ""]
+    lines = [filled(f"{title}.", _WIDTH), ""]
     for curve in found.curves:
         lines += _curve_lines(found, curve)
     metric = found.metric
@@ -218,7 +218,7 @@ def render(found: Robustness) -> str:
     note = f"{head}{' in percent' if metric.is_share else ''}{_spans(found)}"
     note += " Averages depend on the strengths measured."
     after = [found.summary, note, *([found.left_out] if found.left_out else [])]
-    return "\n".join([*lines, "", *(paragraph(text, _WIDTH) for text in after)])
+    return "\n".join([*lines, "", *(filled(text, _WIDTH) for text in after)])
 
 
 def _spans(found: Robustness) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.machine.cache import cache_folder
-from striate.wording import several
+from striate.wording import percent, several
 
 EXACT = 100_000
 """Up to this number of vectors, the search is exact."""
@@ -60,7 +60,7 @@ class Nearest:
         n = several(len(self.vectors), "vector")
         if self.recall is None:
             return f"{n}, searched exactly"
-        return f"{n} in an index (usearch): it finds {100 * self.recall:.1f} % of the ten nearest (recall@10)"
+        return f"{n} in an index (usearch): it finds {percent(self.recall)} of the ten nearest (recall@10)"
 
 
 def search_exactly(vectors: Vectors, queries: Vectors, count: int) -> tuple[NDArray[np.int64], Vectors]:

@@ -56,7 +56,7 @@ function plot(title, across, series, percent, wide) {
   return draw("svg", { viewBox: `0 0 ${wide} ${HIGH}`, width: wide, height: HIGH, role: "img", "aria-label": `${title} over ${across}. ${said.join("; ")}` },
     ys.map((value) => [
       draw("line", { class: "grid", x1: LEFT, x2: wide - RIGHT, y1: y(value), y2: y(value) }),
-      draw("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, percent ? `${number(100 * value)}%` : number(value)),
+      draw("text", { x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, percent ? `${number(100 * value)} %` : number(value)),
     ]),
     xs.map((value) => draw("text", { x: Math.min(x(value), wide - 18), y: HIGH - BOTTOM + 16, "text-anchor": "middle" }, number(value))),
     draw("text", { x: (LEFT + wide - RIGHT) / 2, y: HIGH - 4, "text-anchor": "middle" }, across),

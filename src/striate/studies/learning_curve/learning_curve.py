@@ -8,7 +8,7 @@ from typing import Any
 
 from striate.errors import one_line
 from striate.tasks.registry import metric_named, metric_text
-from striate.wording import paragraph, several
+from striate.wording import filled, several
 
 _WIDTH = 80
 _SHOWN_SEEDS = 3
@@ -210,16 +210,16 @@ def render(curve: LearningCurve) -> str:
         "learning from parts of the training samples"
     )
     if (found := curve.pretrained) is None:
-        return "\n".join([paragraph(title, _WIDTH), "", *_table(curve, curve.points), "", *_wrapped(curve.sentence)])
+        return "\n".join([filled(title, _WIDTH), "", *_table(curve, curve.points), "", *_wrapped(curve.sentence)])
     tables = [*_table(curve, curve.points), "", f"from the weights of {one_line(found.weights)}:", ""]
     tables += _table(curve, found.points)
     random = "from random weights:"
     after = [*_wrapped(found.sentence), *_wrapped(f"From random weights: {curve.sentence}")]
-    return "\n".join([paragraph(title, _WIDTH), "", random, "", *tables, "", *after])
+    return "\n".join([filled(title, _WIDTH), "", random, "", *tables, "", *after])
 
 
 def _wrapped(sentence: str) -> list[str]:
-    return [paragraph(sentence, _WIDTH)]
+    return [filled(sentence, _WIDTH)]
 
 
 def _table(curve: LearningCurve, every: tuple[SizePoint, ...]) -> list[str]:

@@ -17,7 +17,7 @@ from striate.tasks.show import Images, Row, ranked_pictures
 from striate.visualize.canvas import main_title, new_figure, show_image
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.word_pictures import drawn_words
-from striate.wording import several
+from striate.wording import percent, several
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def picture_of(image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any
     if shown.dtype == np.int8:
         return drawn_words(image, (), np.empty((0, 1), np.float32), _true_lines(shown))
     words = caption_words(shown[None])[0]
-    predicted = f"predicted: {' '.join(words)} ({100 * probability(shown):.0f} %)"
+    predicted = f"predicted: {' '.join(words)} ({percent(probability(shown), 0)})"
     lines = [] if truth is None else _true_lines(truth)
     return drawn_words(image, words, shown[: len(words), LETTERS + 1 :], [predicted, *lines])
 

@@ -39,7 +39,7 @@ from striate.tasks.classify.over_groups import GroupResamples, over_groups
 from striate.tasks.evaluation import ClassRow, Evaluation
 from striate.tasks.groups import FEWEST, sample_groups, slices_of_hits
 from striate.tasks.headline import judged_gap
-from striate.wording import several
+from striate.wording import percent, several
 
 TOPS = (2, 3, 5, 10)
 
@@ -306,7 +306,7 @@ def gap_of_hits(
     values = [share.value or 0.0 for share in shares]
     interval = sum_interval(values, [share.interval for share in shares if share.interval is not None], [1, -1])
     difference = Estimate(values[0] - values[1], interval)
-    sentence = f"Training {100 * values[0]:.2f} %, validation {100 * values[1]:.2f} %: " + judged_gap(
+    sentence = f"Training {percent(values[0], 2)}, validation {percent(values[1], 2)}: " + judged_gap(
         difference, 100, " points better"
     )
     return Gap("accuracy", shares[0], len(train), shares[1], len(val), difference, sentence)

@@ -162,7 +162,7 @@ class ClassificationMetrics(SplitRecord):
 
 def _class_parts(figures: ClassificationMetrics, temperature: Temperature | None) -> list[list[str]]:
     averages = [
-        f"  {label:<19}{100 * (figure.value or 0):8.2f} %   {span_text(figure, 100, '.2f')}"
+        f"  {label:<19}{percent(figure.value or 0, 2):>10}   {span_text(figure, 100, '.2f')}"
         for name, label in _AVERAGES.items()
         if (figure := figures.metrics.get(name)) is not None
     ]
@@ -203,9 +203,9 @@ def _prediction_lines(title: str, predictions: Sequence[ClassPrediction]) -> lis
         if prediction.predicted != prediction.true:
             text = f"{cut_text(true, 16)} predicted as {cut_text(predicted, 16)}"
         else:
-            next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {100 * prediction.runner_up_probability:.1f} %"
+            next_one = f"{cut_text(one_line(prediction.runner_up), 18)} {percent(prediction.runner_up_probability)}"
             text = f"{cut_text(true, 18)}, then {next_one}"
-        lines += with_paths(f"  {100 * prediction.probability:6.1f} %  {fit_text(text, 47)}", prediction.path)
+        lines += with_paths(f"  {percent(prediction.probability):>8}  {fit_text(text, 47)}", prediction.path)
     return [f"  {title}", *lines] if lines else []
 
 

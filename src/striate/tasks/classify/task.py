@@ -193,8 +193,8 @@ class Classify(Task):
         if fields["label"] is None:
             return str(fields["reason"])
         rest = [(label, p) for label, p in fields["top"] if label != fields["label"]]
-        others = ", ".join(f"{label} {100 * p:.1f} %" for label, p in rest[:2])
-        return f"{fields['label']}  {100 * fields['probability']:.1f} %" + (f"  ({others})" if others else "")
+        others = ", ".join(f"{label} {percent(p)}" for label, p in rest[:2])
+        return f"{fields['label']}  {percent(fields['probability'])}" + (f"  ({others})" if others else "")
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal classes, and how far probabilities differ."""

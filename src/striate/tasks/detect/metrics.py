@@ -12,13 +12,12 @@ from striate.tasks.assessment import (
     SplitRecord,
     cut_text,
     fit_text,
-    share_text,
     slice_lines,
     span_text,
     with_paths,
 )
 from striate.tasks.metric import Metric
-from striate.wording import several
+from striate.wording import percent, several
 
 MAP = Metric("map", "mAP", "share")
 METRICS = (
@@ -114,7 +113,7 @@ class DetectionMetrics(SplitRecord):
         """Each class, the kinds of mistakes, slices, and the images with the lowest F1."""
         del temperature
         averages = [
-            f"  {AVERAGES[name]:<24}{share_text(figure, 1):>10}   {span_text(figure, 100, '.2f')}"
+            f"  {AVERAGES[name]:<24}{percent(figure.value):>10}   {span_text(figure, 100, '.2f')}"
             for name, figure in self.metrics.items()
         ]
         return [
@@ -132,7 +131,7 @@ class DetectionMetrics(SplitRecord):
             rows = sorted(rows, key=lambda row: 2.0 if row.ap.value is None else row.ap.value)[:_CLASSES]
         head = f"  {'class':<16} {'objects':>7} {'AP':>8} {'AP50':>8}  {'95 % interval':<17} {'wrong':>6} {'missed':>6}"
         lines = [
-            f"  {fit_text(row.name, 16)} {row.objects:>7,} {share_text(row.ap, 1):>8} {share_text(row.ap50, 1):>8}"
+            f"  {fit_text(row.name, 16)} {row.objects:>7,} {percent(row.ap.value):>8} {percent(row.ap50.value):>8}"
             f"  {span_text(row.ap50, 100, '.1f'):<17} {row.wrong:>6,} {row.missed:>6,}"
             for row in rows
         ]

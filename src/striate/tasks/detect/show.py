@@ -101,7 +101,7 @@ def picture_of(
     # The column of predictions has scores; that of objects, whether they are crowds.
     elif len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all():
         predicted = shown[shown[:, SCORE] >= task.threshold]
-        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {100 * row[SCORE]:.0f} %", False) for row in predicted]
+        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {percent(row[SCORE], 0)}", False) for row in predicted]
     else:
         boxes = [_drawn(row, task.classes[int(row[CLASS])], False) for row in shown]
     return drawn_picture(image, boxes, task.classes)

@@ -9,6 +9,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
 from striate.tasks.assessment import Slice, SplitRecord, slice_lines, with_paths
 from striate.tasks.metric import Metric
+from striate.wording import percent
 
 RECALL = Metric("recall@1", "recall@1", "share")
 METRICS = (
@@ -65,7 +66,7 @@ class EmbeddingMetrics(SplitRecord):
         return [self._threshold_lines(), self._pair_lines(), slice_lines(self.slices, RECALL)]
 
     def _threshold_lines(self) -> list[str]:
-        missed, taken = ("–" if share is None else f"{100 * share:.2f} %" for share in self.wrong)
+        missed, taken = ("–" if share is None else percent(share, 2) for share in self.wrong)
         return [
             f"  a similarity of at least {self.threshold:.3f} counts as one class (chosen on val):",
             f"    {missed} of the pairs of one class are below it, {taken} of the others above",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
-from striate.tasks.assessment import Slice, SplitRecord, fit_text, share_text, slice_lines, span_text, with_paths
+from striate.tasks.assessment import Slice, SplitRecord, fit_text, slice_lines, span_text, with_paths
 from striate.tasks.metric import Metric
+from striate.wording import percent
 
 NME = Metric("nme", "NME", "share", higher_is_better=False)
 METRICS = (NME, Metric("pck", "PCK at 0.1", "share"), Metric("auc", "PCK area to 0.1", "share", brief=False))
@@ -72,8 +73,8 @@ class KeypointMetrics(SplitRecord):
             rows = sorted(rows, key=lambda row: -(row.nme.value or 0))[:_POINTS]
         head = f"  {'point':<24} {'visible':>8} {'NME':>9}  {'95 % interval':<17} {'PCK at 0.1':>10}"
         lines = [
-            f"  {fit_text(row.name, 24)} {row.n:>8,} {share_text(row.nme):>9}  {span_text(row.nme, 100, '.2f'):<17}"
-            f" {share_text(row.pck):>10}"
+            f"  {fit_text(row.name, 24)} {row.n:>8,} {percent(row.nme.value, 2):>9}  "
+            f"{span_text(row.nme, 100, '.2f'):<17} {percent(row.pck.value, 2):>10}"
             for row in rows
         ]
         return [head, *lines, *rest]
@@ -86,5 +87,5 @@ class KeypointMetrics(SplitRecord):
         ]
 
     def _worst_lines(self) -> list[str]:
-        lines = [line for one in self.worst[:_IMAGES] for line in with_paths(f"  {100 * one.nme:6.2f} % ", one.path)]
+        lines = [line for one in self.worst[:_IMAGES] for line in with_paths(f"  {percent(one.nme, 2):>8} ", one.path)]
         return ["  images with the largest NME", *lines] if lines else []

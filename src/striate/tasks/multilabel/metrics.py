@@ -13,7 +13,6 @@ from striate.tasks.assessment import (
     SplitRecord,
     cut_text,
     fit_text,
-    share_text,
     slice_lines,
     span_text,
     with_paths,
@@ -21,7 +20,7 @@ from striate.tasks.assessment import (
 from striate.tasks.classify.decision import DecisionEffect
 from striate.tasks.classify.metrics import decision_lines
 from striate.tasks.metric import Metric
-from striate.wording import several
+from striate.wording import percent, several
 
 MAP = Metric("map", "mAP", "share")
 METRICS = (
@@ -105,8 +104,8 @@ class MultilabelMetrics(SplitRecord):
             rows = sorted(rows, key=lambda row: 2.0 if row.ap.value is None else row.ap.value)[:_LABELS]
         head = f"  {'label':<18}{'n':>7} {'AP':>8}  {'95 % interval':<15} {'precision':>9} {'recall':>7} {'from':>6}"
         lines = [
-            f"  {fit_text(row.name, 18)}{row.n:>7,} {share_text(row.ap, 1):>8}  {span_text(row.ap, 100, '.1f'):<15}"
-            f" {share_text(row.precision, 1):>9} {share_text(row.recall, 1):>7} {row.threshold:>6.2f}"
+            f"  {fit_text(row.name, 18)}{row.n:>7,} {percent(row.ap.value):>8}  {span_text(row.ap, 100, '.1f'):<15}"
+            f" {percent(row.precision.value):>9} {percent(row.recall.value):>7} {row.threshold:>6.2f}"
             for row in rows
         ]
         than = "the predictions with thresholds chosen on validation"

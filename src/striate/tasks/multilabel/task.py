@@ -322,7 +322,7 @@ class Multilabel(Task):
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The labels and their percentages."""
-        text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in fields["labels"]) or "none of the labels"
+        text = ", ".join(f"{name} {percent(share)}" for name, share in fields["labels"]) or "none of the labels"
         return f"{text}  ({reason})" if (reason := fields.get("reason")) else text
 
     def explained(self, decoded: torch.Tensor) -> Explained:

@@ -12,13 +12,12 @@ from striate.tasks.assessment import (
     SplitRecord,
     calibration_lines,
     fit_text,
-    share_text,
     slice_lines,
     span_text,
     with_paths,
 )
 from striate.tasks.metric import Metric
-from striate.wording import several
+from striate.wording import percent, several
 
 IOU = Metric("iou", "mean IoU", "share")
 METRICS = (
@@ -84,7 +83,7 @@ class SegmentationMetrics(SplitRecord):
     def lines(self, temperature: Temperature | None) -> list[list[str]]:
         """Each class, slices, the images with the lowest IoU, and calibration."""
         averages = [
-            f"  {m.name:<24}{share_text(self.metrics[m.key]):>10}   {span_text(self.metrics[m.key], 100, '.2f')}"
+            f"  {m.name:<24}{percent(self.metrics[m.key].value, 2):>10}   {span_text(self.metrics[m.key], 100, '.2f')}"
             for m in METRICS
         ]
         calibration: list[str] = []
@@ -106,12 +105,12 @@ class SegmentationMetrics(SplitRecord):
             rows = sorted(rows, key=lambda row: 2.0 if row.iou.value is None else row.iou.value)[:_CLASSES]
         head = f"  {'class':<20} {'images':>7} {'of pixels':>10} {'IoU':>9}  {'95 % interval':<17} {'Dice':>8}"
         lines = [
-            f"  {fit_text(row.name, 20)} {row.images:>7,} {100 * row.share:>8.2f} % {share_text(row.iou):>9}"
-            f"  {span_text(row.iou, 100, '.2f'):<17} {share_text(row.dice):>8}"
+            f"  {fit_text(row.name, 20)} {row.images:>7,} {percent(row.share, 2):>10} {percent(row.iou.value, 2):>9}"
+            f"  {span_text(row.iou, 100, '.2f'):<17} {percent(row.dice.value, 2):>8}"
             for row in rows
         ]
         return [head, *lines, *rest]
 
     def _worst_lines(self) -> list[str]:
-        lines = [line for one in self.worst[:_IMAGES] for line in with_paths(f"  {100 * one.iou:6.2f} % ", one.path)]
+        lines = [line for one in self.worst[:_IMAGES] for line in with_paths(f"  {percent(one.iou, 2):>8} ", one.path)]
         return ["  images with the lowest IoU", *lines] if lines else []

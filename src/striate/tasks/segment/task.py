@@ -520,7 +520,7 @@ class Segment(Task):
         labeled = labeled[labeled != IGNORED].long()
         shares = (torch.bincount(labeled, minlength=self.outputs) / max(1, len(labeled))).tolist()
         order = sorted(range(self.outputs), key=lambda k: -shares[k])
-        return ", ".join(f"{self.classes[k]} {100 * shares[k]:.0f} %" for k in order if shares[k])
+        return ", ".join(f"{self.classes[k]} {percent(shares[k], 0)}" for k in order if shares[k])
 
     def state(self) -> dict[str, Any]:
         """Plain values for the checkpoint."""

@@ -12,7 +12,7 @@ from striate.runs.directory import RunDirectory
 from striate.runs.files import read_optional_json, write_json
 from striate.runs.plain_files import is_there
 from striate.training.budget.pace import Pace, pace_from_json
-from striate.wording import duration
+from striate.wording import duration, percent
 
 # The error of a long training falls more slowly than that of short ones: with these shares of their power in the worst,
 # the expected and the best case, as measured by benchmarks/forecast.py.
@@ -61,7 +61,7 @@ class Forecast:
             return text
         low, high = self.accuracy
         source = f"extrapolated from {len(self.short_trainings)} short trainings"
-        return f"{text}, val accuracy {100 * low:.1f} to {100 * high:.1f} % ({source})"
+        return f"{text}, val accuracy {100 * low:.1f} to {percent(high)} ({source})"
 
 
 def forecast_from_json(values: dict[str, Any]) -> Forecast:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from striate.training.learning_rate.records import RateResult, RateTrial
+from striate.wording import percent
 
 _FLOOR = 0.01  # of the constant prediction's loss: added to losses, so that those near 0 count as equal
 _NEAR = math.log(2.0)  # the noise is that of rates whose loss is within this factor of the best
@@ -88,11 +89,13 @@ def judge(trials: Sequence[RateTrial], start: float, constant: float) -> Verdict
         return _nothing(trials, _not_fallen(start, constant, noise))
     first, last = _good_range(means <= means[place] + margin, place)
     if lrs[last] / lrs[first] > _WIDEST:
-        why = f"all rates from {lrs[first]:.2g} to {lrs[last]:.2g} end within the noise between seeds (±{noise:.0%})"
-        return _nothing(trials, why)
+        span = f"from {lrs[first]:.2g} to {lrs[last]:.2g}"
+        return _nothing(trials, f"all rates {span} end within the noise between seeds (±{percent(noise, 0)})")
     best = _middle(lrs[first : last + 1], means[first : last + 1], margin)
     good = frozenset(lrs[first : last + 1])
-    size = f"±{math.expm1(margin):.0%} of the loss" if margin < _WIDE else f"a factor of {math.exp(margin):,.0f}"
+    size = (
+        f"±{percent(math.expm1(margin), 0)} of the loss" if margin < _WIDE else f"a factor of {math.exp(margin):,.0f}"
+    )
     within = f"within noise ({size})"
     why = f"in trials, {lrs[first]:g} to {lrs[last]:g} were equally good {within}"
     if first == last:
@@ -141,7 +144,9 @@ def _middle(lrs: Sequence[float], means: NDArray[np.float64], margin: float) -> 
 
 def _not_fallen(start: float, constant: float, noise: float) -> str:
     if start <= constant:
-        return f"no rate ends below the loss before the first step, {start:.4g}, by more than noise (±{noise:.0%})"
+        return (
+            f"no rate ends below the loss before the first step, {start:.4g}, by more than noise (±{percent(noise, 0)})"
+        )
     return (
         f"no rate ends below the loss of always giving the best constant prediction, {constant:.4g}, by more than noise"
     )

@@ -17,7 +17,7 @@ from striate.training.plan.offers import Offers
 from striate.training.plan.plan_table import Candidate, PlanRow, choose
 from striate.training.plan.probe import Probe
 from striate.training.plan.trial import Trials
-from striate.wording import several
+from striate.wording import percent, several
 
 _SHARES = {"arithmetic": 0.65, "threads": 0.35}  # share of the time of each stage
 _LONG_ROUNDS = 2  # rounds where steps are long: the machine disturbs them less
@@ -226,7 +226,7 @@ class PlanSearch:
                 if gain * left > cost:
                     best = compiled
                 else:
-                    self.remarks.append(f"compile would need {cost:.0f} s to gain {100 * gain:.0f} %")
+                    self.remarks.append(f"compile would need {cost:.0f} s to gain {percent(gain, 0)}")
             elif timing:
                 self.notes.append(f"{compiled.name}: no faster, after {cost:.0f} s of compiling and timing")
             self.probe.trials.forget(compiled)

@@ -18,7 +18,7 @@ from striate.training.recipes.facts import Facts, RecipeChoice, fill_open_fields
 from striate.training.recipes.local_rule import local_rule, uses_local_rule
 from striate.training.recipes.speedrun import speedrun
 from striate.training.recipes.standard import fine_tune, quick, standard
-from striate.wording import several
+from striate.wording import percent, several
 
 RECIPES: dict[str, Callable[[Facts, Config], RecipeChoice]] = {
     "quick": quick,
@@ -113,7 +113,8 @@ def _imbalance(config: Config, data: Dataset, facts: Facts, *, weighed: bool) ->
             measured=f"{most} has {several(largest, 'sample')}, {fewest} {smallest:,}: {facts.imbalance:.1f} times "
             "as many",
             threshold=IMBALANCE_THRESHOLD,
-            why=f"Always predicting {most} is right for {largest / sum(counts):.0%}: accuracy hides rare classes.",
+            why=f"Always predicting {most} is right for {percent(largest / sum(counts), 0)}: accuracy hides rare "
+            "classes.",
             remedy=Remedy(
                 "Compare by macro F1"
                 + ("; --task.class_weights balanced gives rare classes more weight." if weighed else "."),

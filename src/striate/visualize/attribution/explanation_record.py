@@ -19,7 +19,7 @@ from striate.data.media.volume.slices_picture import in_gray
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
 from striate.visualize.attribution.nearest import Nearest
-from striate.wording import filled, several, shorten_middle, show_sizes
+from striate.wording import filled, percent, several, shorten_middle, show_sizes
 
 _SIDE = 160  # pixels of a picture in a notebook
 
@@ -179,8 +179,12 @@ def prediction_line(explained: Explanation) -> str:
             return f"{explained.subject}: {explained.said}"
         values = fields.get("values") or {"": fields.get("value")}
         return f"{explained.subject}: " + ", ".join(f"{name} {value:.4g}".strip() for name, value in values.items())
-    then = "" if explained.runner_up is None else f"; then {explained.runner_up[0]}, {percent(explained.runner_up[1])}"
-    return f"{explained.subject}: {explained.label}, {percent(explained.fields['probability'])}{then}"
+    then = (
+        ""
+        if explained.runner_up is None
+        else f"; then {explained.runner_up[0]}, {probability_text(explained.runner_up[1])}"
+    )
+    return f"{explained.subject}: {explained.label}, {probability_text(explained.fields['probability'])}{then}"
 
 
 def part_lines(explained: Explanation) -> list[str]:
@@ -188,7 +192,7 @@ def part_lines(explained: Explanation) -> list[str]:
     return [f"Explained: {explained.part}."] if explained.part else []
 
 
-def percent(share: float) -> str:
+def probability_text(share: float) -> str:
     """`93.1 %`; only probabilities of exactly 0 and 1 are written as 0.0 % and 100.0 %."""
     text = f"{100 * share:.1f}"
     if (text == "100.0" and share < 1) or (text == "0.0" and share > 0):
@@ -218,8 +222,8 @@ def covering_line(explained: Explanation) -> str:
         return "No blurred rectangle up to half of the input's area changes the prediction."
     place = f"{show_sizes(found.size)} at row {found.first[0]}, column {found.first[1]}"
     return (
-        f"Blurring a rectangle of {place} ({100 * found.share:.0f} % of the input) changes {_it(explained)} to "
-        f"{explained.classes[found.predicted]}, {percent(found.probability)}: the smallest of those tried."
+        f"Blurring a rectangle of {place} ({percent(found.share, 0)} of the input) changes {_it(explained)} to "
+        f"{explained.classes[found.predicted]}, {probability_text(found.probability)}: the smallest of those tried."
     )
 
 
@@ -232,7 +236,7 @@ def nudge_line(explained: Explanation) -> str:
         return "Following the gradients finds no change that makes the second class more probable."
     return (
         f"A change along the gradients of {found.typical:.3g} {found.unit} (root mean square; {found.largest:.3g} at "
-        f"most) changes {_it(explained)} to {found.prediction}, {percent(found.probability)}."
+        f"most) changes {_it(explained)} to {found.prediction}, {probability_text(found.probability)}."
     )
 
 

@@ -16,7 +16,7 @@ from striate.models.preserved_state import same_random_state
 from striate.visualize.canvas import FAINT, SMALL, class_colors, heading, legend, main_title, new_figure, shorten
 from striate.visualize.inside.features import find_features
 from striate.visualize.inside.mosaic import caption
-from striate.wording import several
+from striate.wording import percent, several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -218,8 +218,8 @@ def _frame(axes: Axes) -> None:
 
 def _facts(found: Embedding) -> str:
     if found.explained:
-        return f"{sum(found.explained):.0%} of the variance"
-    return f"{found.kept:.0%} of neighbors preserved"
+        return f"{percent(sum(found.explained), 0)} of the variance"
+    return f"{percent(found.kept, 0)} of neighbors preserved"
 
 
 def _words(maps: Sequence[Embedding]) -> str:
@@ -227,5 +227,5 @@ def _words(maps: Sequence[Embedding]) -> str:
         f"{several(len(maps[0].points), 'sample')}, {several(maps[0].features, 'feature')}: {maps[0].source}.\nOf "
         "the 10 nearest "
     )
-    text += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} preserves {m.kept:.0%}" for m in maps)
+    text += "neighbors of a sample, " + ", ".join(f"{_NAMES[m.method]} preserves {percent(m.kept, 0)}" for m in maps)
     return f"{text}; axes have no unit."

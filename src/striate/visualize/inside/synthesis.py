@@ -26,7 +26,7 @@ from striate.visualize.inside.passes import (
     no_such_layer,
     outputs_of_one,
 )
-from striate.wording import several, shorten_path, show_shape
+from striate.wording import percent, several, shorten_path, show_shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -289,4 +289,4 @@ def _page(images: Sequence[NDArray[np.float32]], names: Sequence[str], title: st
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 1 else f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if share < 1 else percent(share, 0)

@@ -31,7 +31,7 @@ from striate.visualize.canvas import (
 from striate.visualize.inside.mosaic import caption
 from striate.visualize.inside.passes import batches, choose_unit, layer_outputs, no_such_layer
 from striate.visualize.inside.synthesis import Range
-from striate.wording import several, shorten_path
+from striate.wording import percent, several, shorten_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -257,7 +257,7 @@ def draw_layers(axes: Axes, found: Tuning) -> None:
     places = np.arange(len(layers))
     axes.barh(places, [layer.selectivity for layer in layers], 0.55, color=BLUE)
     for place, layer in zip(places, layers, strict=True):
-        text = f"{layer.tuned:.0%} tuned" if layer.answering else "no response"
+        text = f"{percent(layer.tuned, 0)} tuned" if layer.answering else "no response"
         axes.text(layer.selectivity + 0.02, float(place), text, va="center", fontsize=SMALL - 1.5, color=FAINT)
     axes.axvline(TUNED, color=VERMILION, linestyle=":", linewidth=1.2)
     axes.set_yticks(places, [shorten_path(layer.name, 20) for layer in layers], fontsize=SMALL)
@@ -275,7 +275,8 @@ def tuning_words(found: Tuning) -> str:
     if layer is not None and layer.answering:
         facts = (
             f"{found.layer}: {layer.answering} of {several(layer.units, 'unit')} respond to gratings, "
-            f"{layer.tuned:.0%} of these are tuned (selectivity {TUNED} or more), {layer.simple:.0%} simple cells. "
+            f"{percent(layer.tuned, 0)} of these are tuned (selectivity {TUNED} or more), {percent(layer.simple, 0)} "
+            "simple cells. "
         )
     return (
         f"{facts}Sine gratings over the whole image, the unit in the middle of its map. Selectivity: 0 for any "

@@ -52,7 +52,7 @@ def test_inputs_with_two_labels_each() -> None:
     both = TensorDataset(x[:160].repeat_interleave(2, 0), torch.stack([y[:160], (y[:160] + 1) % 10], 1).flatten())
     model = perceptron()
     (found,) = asked(CANNOT_OVERFIT_BATCH, model, DataLoader(both, 32), loss=LOSS, optimizer=adam(model))
-    assert "100% of 320 samples" in found.measured
+    assert "100 % of 320 samples" in found.measured
     assert "one target" in found.remedy
 
 

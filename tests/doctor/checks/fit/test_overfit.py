@@ -35,7 +35,7 @@ def test_a_rare_class_that_was_learned_by_heart(told: bool) -> None:
     train = DataLoader(TensorDataset(*rare(1000, 0, told=told)), 50, shuffle=True)
     found = asked(OVERFIT, model, train, val=rare(1500, 1, told=told), loss=LOSS, optimizer=adam(model))
     assert [finding.severity for finding in found] == ([] if told else ["warning"])
-    assert told or "the most frequent class alone: 96.0%" in found[0].measured
+    assert told or "the most frequent class alone: 96.0 %" in found[0].measured
 
 
 def noisy(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def test_a_table_that_was_learned_by_heart() -> None:
     train = DataLoader(TensorDataset(*noisy(80, 0)), 16, shuffle=True)
     (found,) = asked(OVERFIT, model, train, val=noisy(200, 1), loss=LOSS, optimizer=adam(model))
     assert (found.code, found.severity) == ("fit.overfit", "warning")
-    assert "100.0% right on 80 training samples" in found.measured
+    assert "100.0 % right on 80 training samples" in found.measured
     assert "weight_decay" in found.remedy
 
 

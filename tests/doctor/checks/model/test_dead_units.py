@@ -18,7 +18,7 @@ from striate.doctor.checks.model.dead_units import DEAD_UNITS
 def test_units_that_are_off_for_all_samples() -> None:
     (found,) = asked(DEAD_UNITS, filled(perceptron(), None, -20.0), digits())
     assert (found.code, found.severity) == ("model.dead-units", "error")
-    assert found.measured.startswith("100% of the units")
+    assert found.measured.startswith("100 % of the units")
     assert "with he-normal weights and biases of zero the loss after" in found.measured
     assert not asked(DEAD_UNITS, perceptron(depth=6), digits())
 

@@ -72,7 +72,7 @@ def signals(stride: int = 1, norm: bool = False) -> nn.Module:
 def test_a_view_too_small_for_what_decides(norm: bool) -> None:
     (found,) = asked(RECEPTIVE_FIELD, seeded(lambda: signals(norm=norm)), spots(), optimizer=quick_adam)
     assert (found.code, found.severity) == ("model.receptive-field", "warning")
-    assert "sees 5 of 48 positions, 10% of a side" in found.measured
+    assert "sees 5 of 48 positions, 10 % of a side" in found.measured
     assert "with 6 times the dilation, the loss after" in found.measured
 
 

@@ -50,7 +50,7 @@ def test_filters_that_are_copies() -> None:
         model[0].weight[1:] = model[0].weight[:1] + 1e-3 * torch.randn(11, 1, 3, 3)
     (found,) = asked(REDUNDANT_FILTERS, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
     assert (found.code, found.severity, found.where) == ("model.redundant-filters", "warning", "model[0]")
-    assert found.measured.startswith("92% of the filters of model[0] are copies")
+    assert found.measured.startswith("92 % of the filters of model[0] are copies")
 
 
 def test_filters_without_an_answer() -> None:
@@ -58,7 +58,7 @@ def test_filters_without_an_answer() -> None:
     with torch.no_grad():
         model[2].weight[2:] = 0
     (found,) = asked(REDUNDANT_FILTERS, model, digits(), optimizer=torch.optim.SGD(model.parameters(), lr=0.01))
-    assert "83% of its feature maps are the same everywhere" in found.measured
+    assert "83 % of its feature maps are the same everywhere" in found.measured
 
 
 def test_one_number_looked_at_in_many_ways_is_no_copy() -> None:

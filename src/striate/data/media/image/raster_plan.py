@@ -15,7 +15,7 @@ from striate.data.media.image.raster_files import DEPTHS, RasterHeader
 from striate.data.media.medium import Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding, option_remedy
-from striate.wording import listed, several
+from striate.wording import listed, percent, several
 
 PERCENTILES = (0.1, 99.9)
 SIXTEEN_FROM_EIGHT = 257
@@ -195,8 +195,8 @@ def _missing(source: str, headers: Sequence[Header]) -> Finding | None:
         code="data.no-values",
         severity="note",
         where=source,
-        measured=f"{len(files):,} of {several(len(headers), 'picture')} have NaN, Inf or no data in {share:.2%} of"
-        " their values",
+        measured=f"{len(files):,} of {several(len(headers), 'picture')} have NaN, Inf or no data in "
+        f"{percent(share, 2)} of their values",
         threshold="0 values",
         why="They are read as the low end of the range. If one class has more of them, the network can recognize it by "
         "that.",

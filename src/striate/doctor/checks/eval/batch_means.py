@@ -25,7 +25,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import argument, called, names_in, receiver_of, stored_in
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 EXCESS = 0.05
 """Excess weight of the last batch: with less, the mean of batch means is off by a few thousandths at most."""
@@ -63,10 +63,10 @@ def _of_means(node: ast.AST, batches: int, short: int, samples: int, what: str) 
         severity="warning",
         where=f"line {getattr(node, 'lineno', 0)}",
         measured=f"`{ast.unparse(node)}` is {what} over {several(batches, 'batch', 'batches')}: the "
-        f"{several(short, 'sample')} of the last batch have a weight of {1 / batches:.0%}, but are "
-        f"{short / samples:.1%} of {samples}",
+        f"{several(short, 'sample')} of the last batch have a weight of {percent(1 / batches, 0)}, but are "
+        f"{percent(short / samples)} of {samples}",
         limit="a mean of batch means in which the weight of the last batch exceeds its share of the samples by "
-        f"{EXCESS:.0%} of all",
+        f"{percent(EXCESS, 0)} of all",
         why="The samples of a short last batch count more than the others: the metric changes with the batch size "
         "and with the order of the samples.",
         remedy="add up over samples: `correct += (predicted == targets).sum().item()` and `total += len(targets)` in "
@@ -133,7 +133,7 @@ def _of_roots(evidence: Evidence) -> Iterator[Finding]:
         measured=f"`{ast.unparse(node)}` takes the root within each of {several(len(sizes), 'batch', 'batches')}, "
         f"and the roots are averaged: this gives {reported:.4g} in the trial, but the root of the mean of all squares "
         f"is {true:.4g}",
-        limit=f"a mean of the roots of batches that is {_BELOW:.0%} below the root of all",
+        limit=f"a mean of the roots of batches that is {percent(_BELOW, 0)} below the root of all",
         why="A mean of roots is less than the root of the mean, the more so the more batches differ: it changes with "
         "the batch size and with the order of the data.",
         remedy="average the squares, and take the root at the end: `(total_squares / total).sqrt()`",

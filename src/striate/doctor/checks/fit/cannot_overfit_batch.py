@@ -17,7 +17,7 @@ from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Trial, go_on
 from striate.doctor.setup.batch import size_of
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _SAMPLES = 16
 _STEPS = 100
@@ -55,7 +55,7 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
     )
     limit = (
         f"up to {_MOST_STEPS} steps of Adam at {len(_RATES)} rates on {_SAMPLES} samples alone leave fewer than "
-        f"{_RIGHT:.0%} right (R² below {_EXPLAINED:g})"
+        f"{percent(_RIGHT, 0)} right (R² below {_EXPLAINED:g})"
     )
     remedy = (
         "train on one batch again and again, and follow one sample through `forward`: find where its difference from "
@@ -64,10 +64,10 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
     )
     if share >= _CONTRADICTING:
         measured += (
-            f"; {share:.0%} of {several(evidence.train.count, 'sample')} have an input that also occurs with another "
-            "target"
+            f"; {percent(share, 0)} of {several(evidence.train.count, 'sample')} have an input that also occurs with "
+            "another target"
         )
-        limit = f"{_CONTRADICTING:.0%} of the inputs occur with several targets"
+        limit = f"{percent(_CONTRADICTING, 0)} of the inputs occur with several targets"
         remedy = "find inputs that occur with several targets, and give each one target (or leave them out)"
     yield CANNOT_OVERFIT_BATCH.finding(
         severity="warning",

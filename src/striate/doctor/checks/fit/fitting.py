@@ -20,7 +20,7 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import usual_step
-from striate.wording import several
+from striate.wording import percent, several
 
 _ALIKE = 0.9
 
@@ -44,7 +44,7 @@ class Fit:
     @property
     def text(self) -> str:
         """The score in words."""
-        return f"R² {self.score:.2f}" if self.numbers else f"{self.score:.1%} right"
+        return f"R² {self.score:.2f}" if self.numbers else f"{percent(self.score)} right"
 
     @property
     def skill(self) -> float:

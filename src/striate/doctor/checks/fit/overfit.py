@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.evidence.trial import Change, Trial, go_on, run_trial
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _LEARNED = 0.97
 _EXPLAINED = 0.95
@@ -123,7 +123,7 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
     samples = evidence.train.length or evidence.train.count
     rare = _rare_classes_memorized(train, val)
     far = rare or train.score - val.score >= (_GAP_EXPLAINED if train.numbers else _FAR)
-    alone = f" (the most frequent class alone: {val.guess:.1%})" if rare else ""
+    alone = f" (the most frequent class alone: {percent(val.guess)})" if rare else ""
     return OVERFIT.finding(
         severity="warning" if far and not _draws_differ(evidence) else "note",
         where="training and validation",
@@ -142,9 +142,10 @@ def _finding(evidence: Evidence, when: str, train: Fit, val: Fit, course: str) -
 
 OVERFIT = Check(
     codes=("fit.overfit",),
-    threshold=f"{_LEARNED:.0%} of the training samples right (for quantities, R² {_EXPLAINED:g}), validation worse "
-    f"by {_GAP:.0%} (R² {_GAP_EXPLAINED:g}; or at chance with one class of {_COMMON:.0%}) and by three "
-    f"standard errors, and not {_RISING:.0%} better after three times the steps; a note below {_FAR:.0%}",
+    threshold=f"{percent(_LEARNED, 0)} of the training samples right (for quantities, R² {_EXPLAINED:g}), validation "
+    f"worse by {percent(_GAP, 0)} (R² {_GAP_EXPLAINED:g}; or at chance with one class of {percent(_COMMON, 0)}) and by "
+    f"three standard errors, and not {percent(_RISING, 0)} better after three times the steps; a note below "
+    f"{percent(_FAR, 0)}",
     run=_find_overfit,
     quick=False,
 )

@@ -14,7 +14,7 @@ from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import at_rate, rates_are_users, warms_up
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _FALLEN = 0.03
 _FEWEST = 60
@@ -49,8 +49,8 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
         measured=f"the loss is {_mean(more.losses[:10]):.3g} in the first 10 steps and {more.level():.3g} after "
         f"{several(len(more.rows), 'step')}. The weights change (by {moved:.1g} of their norm in a step), but the "
         f"predictions are no better than a guess{text}",
-        limit=f"in {_FEWEST} steps or more the loss falls by less than {_FALLEN:.0%}, and predictions are no better "
-        "than a guess before and after",
+        limit=f"in {_FEWEST} steps or more the loss falls by less than {percent(_FALLEN, 0)}, and predictions are no "
+        "better than a guess before and after",
         why="Training stagnates where the gradient is nearly zero, or points nowhere.",
         remedy=remedy,
     )
@@ -78,8 +78,9 @@ def _noisy(evidence: Evidence) -> Iterator[Finding]:
         where="training",
         measured=f"the network has learned, and its loss stays at {own:.3g} over {several(len(trial.rows), 'step')}; "
         f"with a tenth of the learning rate it is {low:.3g} after as many steps",
-        limit=f"the loss is above {_HIGH:.0%} of that of a guess, falls by less than {1 - _STEADY:.0%} from the "
-        f"first half of the trial to the second, and at a tenth of the rate falls below {_BETTER:.0%} of that",
+        limit=f"the loss is above {percent(_HIGH, 0)} of that of a guess, falls by less than {percent(1 - _STEADY, 0)} "
+        f"from the first half of the trial to the second, and at a tenth of the rate falls below {percent(_BETTER, 0)} "
+        "of that",
         why="At this rate the steps oscillate around the minimum: the remaining loss is their noise.",
         remedy=Remedy(
             "decay the rate: `torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)` with "

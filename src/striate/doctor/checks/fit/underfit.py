@@ -16,7 +16,7 @@ from striate.doctor.evidence.learning import trains_a_part
 from striate.doctor.evidence.rates import warms_up
 from striate.doctor.evidence.trial import Trial
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _GOOD = 0.9
 _GAP = 0.1
@@ -49,17 +49,17 @@ def _find_underfit(evidence: Evidence) -> Iterator[Finding]:
     if not _below(best, known):
         return
     parameters = sum(p.numel() for p in evidence.setup.model.parameters())
-    simple = f"R² {known:.2f}" if fitted.numbers else f"{known:.1%} right"
+    simple = f"R² {known:.2f}" if fitted.numbers else f"{percent(known)} right"
     yield UNDERFIT.finding(
         severity="warning",
         where="the network",
         measured=f"after {several(len(more.rows), 'step')} {fitted.text} on its training samples, and the loss "
         f"hardly falls any more ({more.level():.3g}); with Adam and no dropout {best.text}; simple models get "
         f"{simple} on samples that they were not fitted to; {several(parameters, 'parameter')}",
-        limit=f"fewer than {_GOOD:.0%} of the training samples right (R² {_GOOD:g}), {_GAP:.0%} less than "
-        f"simple models get on held-out samples, after {_EPOCHS} epochs in which the loss falls by less than "
-        f"{_FLAT:.0%} (after {_MANY_EPOCHS} and with twice the gap, by {_SLOW:.0%}), and Adam without dropout no "
-        "better",
+        limit=f"fewer than {percent(_GOOD, 0)} of the training samples right (R² {_GOOD:g}), {percent(_GAP, 0)} less "
+        f"than simple models get on held-out samples, after {_EPOCHS} epochs in which the loss falls by less than "
+        f"{percent(_FLAT, 0)} (after {_MANY_EPOCHS} and with twice the gap, by {percent(_SLOW, 0)}), and Adam without "
+        "dropout no better",
         why="The network cannot even predict its training samples: it is too small or too simple for the data.",
         remedy=Remedy(
             "use more or wider layers, with a nonlinearity between them, and less regularization (dropout, weight "

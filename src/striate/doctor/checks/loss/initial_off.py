@@ -19,7 +19,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _ABOVE = 3.0
 _FAR_ABOVE = 7.0
@@ -73,8 +73,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where=where,
         measured=measured,
-        limit=f"{begin}, and a mean loss of the trial that falls to {_needed_ratio(known):.0%} once the first outputs "
-        "are divided by twice their standard deviation",
+        limit=f"{begin}, and a mean loss of the trial that falls to {percent(_needed_ratio(known), 0)} once the first "
+        "outputs are divided by twice their standard deviation",
         why="The first steps are spent on correcting confident predictions of random weights.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )

@@ -15,6 +15,7 @@ from striate.doctor.evidence.trial import Change, run_trial
 from striate.doctor.setup.batch import copied, leaves
 from striate.observe.torch_calls import function_name, torch_functions
 from striate.records import Finding
+from striate.wording import percent
 
 _CLOSED = -1e3
 """Largest number that is added to the scores of masked keys, which may be minus infinity or a large negative number."""
@@ -106,8 +107,8 @@ def _closed(mask: Any, *, true_is_open: bool) -> torch.Tensor | None:
 
 PADDING_ATTENDED = Check(
     codes=("model.attends-padding",),
-    threshold=f"{_NEARLY:.0%} of the keys that are not padding are left out, and {1 - _NEARLY:.0%} of the padding, in "
-    "rows that have both",
+    threshold=f"{percent(_NEARLY, 0)} of the keys that are not padding are left out, and {percent(1 - _NEARLY, 0)} of "
+    "the padding, in rows that have both",
     run=_run,
     explains="loss.not-finite model.batch-mixing model.collapsed optim.lr-too-high optim.lr-too-low fit.*",
 )

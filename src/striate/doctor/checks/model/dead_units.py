@@ -12,7 +12,7 @@ from striate.doctor.evidence.step_trace import LayerRecord
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import hidden
 from striate.records import Finding, Remedy
-from striate.wording import listed_names, python_name, several
+from striate.wording import listed_names, percent, python_name, several
 
 _KINDS = ("relu", "relu6")
 _FEWEST_UNITS, _FEWEST_SAMPLES = 4, 8
@@ -46,9 +46,9 @@ def _find_dead_units(evidence: Evidence) -> Iterator[Finding]:
         code="model.dead-units",
         severity=severity,  # type: ignore[arg-type]
         where=listed_names([name for name, _ in bad]),
-        measured=f"{share:.0%} of the units of {python_name(name)} are zero for every sample, before the first step "
-        f"and later{gain}",
-        threshold=f"{MOST_DEAD:.0%} of a layer's units",
+        measured=f"{percent(share, 0)} of the units of {python_name(name)} are zero for every sample, before the first "
+        f"step and later{gain}",
+        threshold=f"{percent(MOST_DEAD, 0)} of a layer's units",
         why="A unit that is always off passes nothing on, gets no gradient, and never learns.",
         remedy=Remedy(
             "Start with `nn.init.kaiming_normal_(layer.weight)` and `nn.init.zeros_(layer.bias)`, and subtract "

@@ -19,7 +19,7 @@ from striate.doctor.evidence.trial_variants import replaced
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import argument, called, last_name
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 CODE = "model.dropout-too-high"
 LIKELY, CERTAIN = 0.75, 0.9
@@ -53,7 +53,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         code=CODE,
         severity="error" if share >= CERTAIN and better else "warning",
         where=call_text(worst),
-        measured=f"{share:.0%} of the values are dropped in training{kept and f', by `{kept}`'}"
+        measured=f"{percent(share, 0)} of the values are dropped in training{kept and f', by `{kept}`'}"
         f"{gain[1] if gain else ''}",
         threshold=f"dropout of {LIKELY:g} or more, if {'a name says that it is the share to keep' if kept else least}; "
         "0.5 is usual",

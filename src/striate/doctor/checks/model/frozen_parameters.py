@@ -22,7 +22,7 @@ from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import assigned, called
 from striate.records import Finding
-from striate.wording import listed_names, several
+from striate.wording import listed_names, percent, several
 
 _CODE = "model.frozen-parameters"
 _SHARE = 0.2
@@ -34,7 +34,7 @@ _SWITCH = "requires_grad"
 _ALIKE = 0.9
 _OF_A_NETWORK = ("parameters", "named_parameters", "modules", "named_modules", "children", "named_children")
 
-_LIMIT = f"less than {_SHARE:.0%} of the weights frozen, or frozen weights that were trained before"
+_LIMIT = f"less than {percent(_SHARE, 0)} of the weights frozen, or frozen weights that were trained before"
 
 
 def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
@@ -62,8 +62,8 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
     remedy = try_change(evidence, "unfrozen", Change(prepare=lambda replica: _unfreeze(replica, names)))
     better = remedy is not None and remedy.better
     measured = (
-        f"{len(frozen)} of {several(len(used), 'weight')} in use, {share:.0%} of their values, do not require a "
-        "gradient and look untrained"
+        f"{len(frozen)} of {several(len(used), 'weight')} in use, {percent(share, 0)} of their values, do not require "
+        "a gradient and look untrained"
     )
     if better:
         severity = "warning" if declared and not unmeasured else "error"

@@ -17,7 +17,7 @@ from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called, last_name, receiver_of
 from striate.records import Finding
-from striate.wording import listed, listed_names, several
+from striate.wording import listed, listed_names, percent, several
 
 _CODE = "model.graph-detached"
 _NO_GRAPH = ("does not require grad and does not have a grad_fn", "Inference tensors cannot be saved for backward")
@@ -252,8 +252,9 @@ def _some_cut(
         code=_CODE,
         severity="note" if not untrained else "error" if severe else "warning",
         where=cut.place,
-        measured=f"no gradient comes back to {listed_names(layers)} ({several(numbers, 'parameter')}, {share:.0%} of "
-        f"all), which are used and held by the optimizer: {how}{gain_text(remedy, f'without the {cut.name}')}",
+        measured=f"no gradient comes back to {listed_names(layers)} ({several(numbers, 'parameter')}, "
+        f"{percent(share, 0)} of all), which are used and held by the optimizer: "
+        f"{how}{gain_text(remedy, f'without the {cut.name}')}",
         threshold="a gradient for each parameter that is used and held by the optimizer",
         why="Everything before the cut keeps its initialization."
         if untrained

@@ -27,7 +27,7 @@ from striate.doctor.evidence.call_graph import DIFFERENCES, DISTANCES, INPUT, SA
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _CODE = "model.last-layer-clipped"
 _INFINITE = math.inf
@@ -170,10 +170,10 @@ def _numbers(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
         yield _finding(
             origin,
             "error",
-            f"{what} can only be {reach} ({call_text(origin)}), but {share:.0%} of the targets are outside: "
+            f"{what} can only be {reach} ({call_text(origin)}), but {percent(share, 0)} of the targets are outside: "
             f"they {verb} {float(values.min()):.3g} to {float(values.max()):.3g}",
             remedy,
-            f"at most {_OUTSIDE:.0%} of the targets outside the bounds of the last function",
+            f"at most {percent(_OUTSIDE, 0)} of the targets outside the bounds of the last function",
             "The network can never reach these targets.",
         )
         return

@@ -21,7 +21,7 @@ from striate.doctor.evidence.rates import passes_planned, steps_an_epoch
 from striate.doctor.setup.batch import copied, leaves, main_tensor, parts
 from striate.models.preserved_state import preserved, same_random_state
 from striate.records import Finding, Severity
-from striate.wording import listed_names, several
+from striate.wording import listed_names, percent, several
 
 CODE = "model.mode"
 DIFFERENT = 1e-3
@@ -246,7 +246,7 @@ def _at_the_end(momentum: float, planned: float, steps: int) -> str:
     if not 0 < momentum < 1:
         return ""
     left, when = (1 - momentum) ** (planned or steps), f"after all {planned:,.0f} batches " if planned else ""
-    return f"; {when}{left:.0%} of the initial values are left"
+    return f"; {when}{percent(left, 0)} of the initial values are left"
 
 
 def _gap(evidence: Evidence) -> str:

@@ -20,7 +20,7 @@ from striate.doctor.evidence.rates import movement
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import several, show_sizes
+from striate.wording import percent, several, show_sizes
 
 _POOLING = ("mean", "sum", "max", "amax", "logsumexp", "adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool")
 _FAR = frozenset(["matmul", "__matmul__", "bmm", "einsum", "linear", "roll", "flip", "cumsum", "gather", "sort"])
@@ -206,10 +206,10 @@ def _finding(last_map: PooledMap, remedy: TriedChange | None, accuracy: float, w
         severity="warning" if last_map.share < THIRD and sure else "note",
         where=place,
         measured=f"a unit of the last feature map ({place}) sees {show_sizes(last_map.field)} of "
-        f"{show_sizes(last_map.sides)} positions, {last_map.share:.0%} of a side, before {last_map.pooled.name} "
-        f"reduces the map to one position; after the trial the accuracy on training samples is {accuracy:.0%}"
-        f"{gain_text(remedy, f'with {wider} times the dilation')}",
-        threshold=f"half of a side, or an accuracy of {GOOD:.0%} without it",
+        f"{show_sizes(last_map.sides)} positions, {percent(last_map.share, 0)} of a side, before "
+        f"{last_map.pooled.name} reduces the map to one position; after the trial the accuracy on training samples is "
+        f"{percent(accuracy, 0)}{gain_text(remedy, f'with {wider} times the dilation')}",
+        threshold=f"half of a side, or an accuracy of {percent(GOOD, 0)} without it",
         why="Pooling over the whole map discards positions: features that no unit sees together are never combined.",
         remedy="Use more pooling or stride between the convolutions, more of them, or `dilation=2` in the later ones; "
         "or flatten the map instead of pooling it.",

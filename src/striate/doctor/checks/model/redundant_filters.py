@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.step_trace import LayerRecord
 from striate.doctor.evidence.units import WEIGHTED, duplicate_share, flat_share, hidden
 from striate.records import Finding
-from striate.wording import listed_names, python_name
+from striate.wording import listed_names, percent, python_name
 
 _MOST = 0.5
 """Share of a layer's filters that are copies or flat."""
@@ -48,9 +48,9 @@ def _find_redundant_filters(evidence: Evidence) -> Iterator[Finding]:
         code="model.redundant-filters",
         severity="warning",
         where=listed_names([place for place, _, _ in bad]),
-        measured=f"{copies:.0%} of the filters of {python_name(name)} are copies of others (cosine above {_COSINE:g}), "
-        f"{flat:.0%} of its feature maps are the same everywhere for every sample",
-        threshold=f"{_MOST:.0%} of a layer's filters",
+        measured=f"{percent(copies, 0)} of the filters of {python_name(name)} are copies of others (cosine above "
+        f"{_COSINE:g}), {percent(flat, 0)} of its feature maps are the same everywhere for every sample",
+        threshold=f"{percent(_MOST, 0)} of a layer's filters",
         why="Features are most useful if they are uncorrelated and vary much. A copy adds no information.",
         remedy="Initialize each filter at random: `nn.init.kaiming_normal_(layer.weight)`; if filters were pruned, "
         "make the layer narrower.",

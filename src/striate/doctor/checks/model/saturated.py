@@ -14,7 +14,7 @@ from striate.doctor.evidence.step_trace import LayerRecord
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import hidden
 from striate.records import Finding, Remedy
-from striate.wording import listed_names, python_name, several
+from striate.wording import listed_names, percent, python_name, several
 
 _RANGES = {
     "tanh": (-1.0, 1.0),
@@ -58,9 +58,9 @@ def _find_saturated(evidence: Evidence) -> Iterator[Finding]:
         code="model.saturated",
         severity="error" if own.share < _LITTLE else "warning",
         where=listed_names([name for name, _ in bad]),
-        measured=f"{share:.0%} of the outputs of {python_name(name)} are at a limit, before the first step and "
+        measured=f"{percent(share, 0)} of the outputs of {python_name(name)} are at a limit, before the first step and "
         f"later{gain}",
-        threshold=f"{MOST_SATURATED:.0%} of the outputs within {_NEAR:.1%} of the range from a limit",
+        threshold=f"{percent(MOST_SATURATED, 0)} of the outputs within {percent(_NEAR)} of the range from a limit",
         why="At a limit the slope is nearly zero, so the layers before get almost no gradient.",
         remedy=Remedy(
             "Start with `nn.init.xavier_normal_(layer.weight)`, standardize the inputs, or put `nn.BatchNorm2d` "

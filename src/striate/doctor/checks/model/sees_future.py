@@ -15,6 +15,7 @@ from striate.doctor.evidence.token_targets import SAME as SAME_TOKENS
 from striate.doctor.evidence.token_targets import next_token_targets
 from striate.doctor.setup.batch import Path, altered, leaf
 from striate.records import Finding
+from striate.wording import percent
 
 CODE = "model.sees-future"
 CHANGED = 1e-3
@@ -63,8 +64,8 @@ def _not_shifted(evidence: Evidence) -> Finding | None:
         where="the targets",
         measured="the target at each position is the input token at the same position, and the network reads only "
         "tokens up to there",
-        limit=f"{SAME_TOKENS:.0%} of the targets are the tokens at their own positions, and later tokens do not change "
-        "the outputs",
+        limit=f"{percent(SAME_TOKENS, 0)} of the targets are the tokens at their own positions, and later tokens do "
+        "not change the outputs",
         why="The network learns to copy its input: the loss falls far, but it predicts no next token.",
         remedy="shift the targets by one: `x, y = tokens[:, :-1], tokens[:, 1:]`",
     )

@@ -18,7 +18,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding
-from striate.wording import listed, several, show_sizes
+from striate.wording import listed, percent, several, show_sizes
 
 CODE = "model.shrinks-too-fast"
 USED = 0.4
@@ -200,14 +200,15 @@ def _finding(evidence: Evidence, idle: list[Call], kernels: int, severity: str, 
     x = evidence.train.x
     large = show_sizes(tuple(x.shape[2:])) if x is not None and x.ndim > 2 else "the input's size"
     share = _share_used(first)
-    taps = f", where {1 - share:.0%} of a kernel's taps along an axis see only padding" if share < 1 else ""
+    taps = f", where {percent(1 - share, 0)} of a kernel's taps along an axis see only padding" if share < 1 else ""
     return Finding(
         code=CODE,
         severity="warning" if severity == "warning" else "note",
         where=listed(places),
         measured=f"inputs of {large} have shrunk to maps of {sides} at {places[0]}; {len(idle)} of "
         f"{several(max(kernels, len(idle)), 'convolution')} ({listed(places)}) get such maps{taps}{gain}",
-        threshold=f"fewer than {SHARE:.0%} of the convolutions with less than {USED:.0%} of their kernel in use",
+        threshold=f"fewer than {percent(SHARE, 0)} of the convolutions with less than {percent(USED, 0)} of their "
+        "kernel in use",
         why="With a map of one position there is nothing left to convolve: the layout of the image is lost early.",
         remedy="Use less stride and pooling at the beginning: `stride=1` in the first layers, one pooling layer fewer.",
     )

@@ -14,7 +14,7 @@ from striate.doctor.evidence.step_trace import LayerRecord, StepTrace
 from striate.doctor.evidence.trial_variants import with_fresh_weights
 from striate.doctor.evidence.units import WEIGHTED
 from striate.records import Finding, Remedy
-from striate.wording import python_name, several
+from striate.wording import percent, python_name, several
 
 _LEARNED = 0.3
 
@@ -107,8 +107,8 @@ def _finding(evidence: Evidence, what: str, where: str, measured: str) -> Findin
         severity="error",
         where=where,
         measured=f"{measured}, in the first step{gain}",
-        threshold=f"a factor of {RANGE:g}, if less than {_LEARNED:.0%} of the way from chance to a loss of 0 is "
-        "learned",
+        threshold=f"a factor of {RANGE:g}, if less than {percent(_LEARNED, 0)} of the way from chance to a loss of 0 "
+        "is learned",
         why="No single learning rate fits such different layers: the weakest hardly learn, or the strongest diverge."
         if what == "vanishing"
         else "A step that suits one layer is far too large for another.",
@@ -127,7 +127,8 @@ def _squashed(where: str, measured: str) -> Finding:
         severity="error",
         where=where,
         measured=measured,
-        threshold=f"less than {LITTLE:.0%} of the way from chance to a loss of 0, and more than {MUCH:.0%} with ReLU",
+        threshold=f"less than {percent(LITTLE, 0)} of the way from chance to a loss of 0, and more than "
+        f"{percent(MUCH, 0)} with ReLU",
         why="Bounded functions pass on only a part of each difference and of the gradient: a sigmoid at most a "
         "quarter, softmax over many units almost nothing.",
         remedy=Remedy(

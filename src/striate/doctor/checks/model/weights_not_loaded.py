@@ -13,7 +13,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
 from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _WRAPPED, _WRAPPERS = "module.", ("DataParallel", "DistributedDataParallel")
 _TAKEN = 0.1
@@ -33,7 +33,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where=load.where,
             measured=f"of {several(passed, 'tensor')} passed to `load_state_dict(…, strict=False)`, the network has "
             f"{taken}: the first is named {load.names[0]!r}, that of the network {load.module_names[0]!r}",
-            limit=f"at most {_TAKEN:.0%} of the tensors passed have a name that the network has",
+            limit=f"at most {percent(_TAKEN, 0)} of the tensors passed have a name that the network has",
             why="Other names are ignored without a message: the network trains from its random weights.",
             remedy=f"`load_state_dict({fits})`, which says what is missing"
             if fits

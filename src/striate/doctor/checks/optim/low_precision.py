@@ -22,7 +22,7 @@ from striate.doctor.setup.reached_objects import parameters_held, reached_object
 from striate.doctor.setup.replicas import Replica, to_float32
 from striate.observe.interventions import change_inputs
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _HALF = (torch.float16, torch.bfloat16)
 _BETTER, _LOST = 1.15, 0.5
@@ -61,13 +61,13 @@ def _of_weights(evidence: Evidence) -> Iterator[Finding]:
     limit = f"the loss is NaN or Inf, or {_BETTER:g} times lower with all weights in float32"
     if coarse:
         limit = (
-            f"{most:.0%} of the updates{_BY_SQUARES * squares} in {_MORE_STEPS} steps change a weight by {_UNITS} "
-            "units in the last place or fewer"
+            f"{percent(most, 0)} of the updates{_BY_SQUARES * squares} in {_MORE_STEPS} steps change a weight by "
+            f"{_UNITS} units in the last place or fewer"
         )
     elif not better:
         limit = (
-            f"{_LOST:.0%} of the weights never change, or {_MOST_LOST:.0%} of those with a gradient do not "
-            "change in a step"
+            f"{percent(_LOST, 0)} of the weights never change, or {percent(_MOST_LOST, 0)} of those with a gradient do "
+            "not change in a step"
         )
     kind = str(half[0].dtype).removeprefix("torch.")
     device = evidence.setup.device.type
@@ -122,9 +122,9 @@ def _of_average(evidence: Evidence) -> Iterator[Finding]:
         severity="warning",
         where="the training step",
         measured=f"an average of the network's weights ({kinds[0]}) is stored in half precision: of the values that "
-        f"differ from the network's, {share:.0%} do not change in a step",
-        limit=f"in a step, {_LEFT:.0%} of the values that differ from the network's by more than one unit in the "
-        "last place do not change",
+        f"differ from the network's, {percent(share, 0)} do not change in a step",
+        limit=f"in a step, {percent(_LEFT, 0)} of the values that differ from the network's by more than one unit in "
+        "the last place do not change",
         why="Each update of the average is a small part of the difference, below the precision of the stored value: "
         "it is rounded away, and the average falls behind.",
         remedy="keep the average in float32: `average.float()`, and `a.mul_(0.99).add_(p.float(), alpha=0.01)` in each "
@@ -145,7 +145,7 @@ def _unit(numbers: torch.Tensor) -> torch.Tensor:
 
 def _of_numbers(trial: Trial, lost: float) -> str:
     steps = several(len(trial.rows), "step")
-    return f"after {steps} {lost:.0%} of their values are unchanged, or do not change in a step"
+    return f"after {steps} {percent(lost, 0)} of their values are unchanged, or do not change in a step"
 
 
 _BY_SQUARES = ", by their squared gradients,"
@@ -153,8 +153,9 @@ _BY_SQUARES = ", by their squared gradients,"
 
 def _of_changes(coarse: float, squares: bool) -> str:
     return (
-        f"{coarse:.0%} of the updates{_BY_SQUARES * squares} in {_MORE_STEPS} steps change a weight by {_UNITS} units "
-        "in the last place or fewer, or not at all (more still at a smaller rate, as at the end of a schedule)"
+        f"{percent(coarse, 0)} of the updates{_BY_SQUARES * squares} in {_MORE_STEPS} steps change a weight by "
+        f"{_UNITS} units in the last place or fewer, or not at all (more still at a smaller rate, as at the end of a "
+        "schedule)"
     )
 
 

@@ -33,7 +33,7 @@ from striate.doctor.evidence.rates import (
 )
 from striate.doctor.evidence.trial import Trial
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 LARGE_MOVE = 3e-3
 """Movement of the parameters in a step, as a share of their norm. Healthy steps have about a thousandth, quick ones a
@@ -146,7 +146,7 @@ def _after_warmup(evidence: Evidence, own: Progress) -> Finding | None:
         where="the optimizer",
         measured=f"the rate is rising to {rate_text([rate])}; with that rate throughout the loss after "
         f"{several(other.steps, 'step')} is {other}, and a constant prediction has {number(other.chance)}",
-        threshold=f"{ADAMS_HIGHEST:g} for {type(optimizer).__name__}, and less than {LITTLE:.0%} of "
+        threshold=f"{ADAMS_HIGHEST:g} for {type(optimizer).__name__}, and less than {percent(LITTLE, 0)} of "
         "the way from chance to 0 with it",
         why="Each step of Adam moves each weight by about the learning rate, whatever the gradient. Weights are "
         "smaller than that.",
@@ -221,7 +221,8 @@ def _finding(trial: Trial, own: Progress, other: Progress, factor: float, severi
         severity=severity,  # type: ignore[arg-type]
         where="the optimizer",
         measured=measured,
-        threshold=f"less than {LITTLE:.0%} of the way from chance to 0, and a smaller rate that is 1.5 times better",
+        threshold=f"less than {percent(LITTLE, 0)} of the way from chance to 0, and a smaller rate that is 1.5 times "
+        "better",
         why="Steps this long overshoot the minimum: the loss grows, or does not fall.",
         remedy=_remedy(trial, factor),
     )

@@ -34,7 +34,7 @@ from striate.doctor.evidence.rates import (
 from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 SMALL_MOVE = 2e-3
 """Movement of the parameters in a step, as a share of their norm. Healthy steps have about a thousandth; longer ones
@@ -128,10 +128,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             f"instead of {own}. Unchanged, training takes about {_round(needed)} steps "
             f"({_round(needed / steps_an_epoch(evidence))} epochs) for half of that progress. A step moves the "
             f"parameters by {moved:.1g} of their norm",
-            threshold=f"less than {NOTHING if tiny else LITTLE:.0%} of the way from chance "
+            threshold=f"less than {percent(NOTHING if tiny else LITTLE, 0)} of the way from chance "
             f"({number(own.chance)}) to 0, and a higher rate that "
-            f"{f'gets {TINY_GAIN:.0%} farther' if tiny else 'is 1.5 times better'} and saves more than {EPOCHS} epochs "
-            f"and {STEPS:,} steps",
+            f"{f'gets {percent(TINY_GAIN, 0)} farther' if tiny else 'is 1.5 times better'} and saves more than "
+            f"{EPOCHS} epochs and {STEPS:,} steps",
             why="Steps this small learn almost nothing in a reasonable time.",
             remedy=rate_remedy(
                 f"`{optimizer_line(trial.replica.optimizer, [rate * factor for rate in rates])}`.", rates[0] * factor
@@ -168,8 +168,8 @@ def _shortened_by_eps(evidence: Evidence, own: Progress, moved: float) -> Findin
         where="eps of the optimizer",
         measured=f"with eps {default:g} instead of {given:g} the loss after {several(other.steps, 'step')} is {other} "
         f"instead of {own}. A step moves the parameters by {moved:.1g} of their norm",
-        threshold=f"less than {LITTLE:.0%} of the way from chance ({number(own.chance)}) to 0, an eps of {_LARGE:,} "
-        "times its default or more, and a loss that is 1.5 times better with the default",
+        threshold=f"less than {percent(LITTLE, 0)} of the way from chance ({number(own.chance)}) to 0, an eps of "
+        f"{_LARGE:,} times its default or more, and a loss that is 1.5 times better with the default",
         why="The optimizer divides by the size of the gradients plus eps. If eps is larger than they are, steps shrink "
         "with the gradients.",
         remedy=f"`{optimizer_line(optimizer, rates, eps=default)}`.",

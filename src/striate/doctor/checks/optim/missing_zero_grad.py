@@ -14,7 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.watched_step import StepRow
 from striate.doctor.setup.syntax import called
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _SAME = 0.02
 _FEWEST = 2
@@ -35,8 +35,8 @@ def _find_missing_zero_grad(evidence: Evidence) -> Iterator[Finding]:
         measured=f"in {len(left)} of {several(len(left), 'step')} the gradients of the previous step were still "
         f"there: their norm is {first:.2g} at first and {last:.2g} in the last step examined; those of one batch "
         f"have {raw:.2g}",
-        threshold=f"the gradients that the optimizer used are still there, within {_SAME:.0%}, when the next ones are "
-        f"computed, after each of {_FEWEST} steps or more",
+        threshold=f"the gradients that the optimizer used are still there, within {percent(_SAME, 0)}, when the next "
+        f"ones are computed, after each of {_FEWEST} steps or more",
         why="Each step follows the sum of all gradients since the beginning: it overshoots, more and more.",
         remedy="Put `optimizer.zero_grad()` before `loss.backward()`, in each step.",
     )

@@ -21,7 +21,7 @@ from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
-from striate.wording import listed_names, several
+from striate.wording import listed_names, percent, several
 
 _WORTH = 1.15
 """How many times lower the loss has to be with all parameters; final losses of trials differ by some percent by
@@ -190,8 +190,8 @@ def _some_missing(evidence: Evidence, missing: Sequence[str]) -> Iterator[Findin
         code="optim.parameters-missing",
         severity=severity,  # type: ignore[arg-type]
         where=listed_names(missing),
-        measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({share:.0%} of all values) get gradients, "
-        f"but are in no parameter group of the optimizer and never change{compared}",
+        measured=f"{len(missing)} of {several(len(sizes), 'parameter')} ({percent(share, 0)} of all values) get "
+        f"gradients, but are in no parameter group of the optimizer and never change{compared}",
         threshold="a gradient in the first step, and no change in the whole trial",
         why=f"They keep the values that they had at the start.{hint}",
         remedy=f"Give the optimizer all parameters, after the network is complete: `{_with_all_parameters(trial)}`.",

@@ -24,7 +24,7 @@ from striate.doctor.setup.replicas import Replica
 from striate.observe.gradients import on_gradient
 from striate.observe.interventions import change_gradient
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 SHRUNK = 0.8
 """Share of the weights' norm that is left after a trial. Healthy decay removes a few percent, and learning adds
@@ -149,8 +149,8 @@ def _by_predictions(evidence: Evidence, shrunk: float, attempt: _Attempt) -> Fin
             measured=f"{attempt.what} shrinks the weights to {shrunk:.2g} of their norm in "
             f"{several(len(trial.rows), 'step')}, and {skill_in_words(known, as_they_are=True)}; {attempt.how} "
             f"{skill_in_words(other, as_they_are=True)}",
-            limit=f"less than {SHRUNK:g} of the norm is left, predictions get at most {GUESS:.0%} of the way from a "
-            f"guess to right ones, and {LEARNED:.0%} without what shrinks the weights",
+            limit=f"less than {SHRUNK:g} of the norm is left, predictions get at most {percent(GUESS, 0)} of the way "
+            f"from a guess to right ones, and {percent(LEARNED, 0)} without what shrinks the weights",
             why=_WHY,
             remedy=attempt.remedy,
         )
@@ -200,8 +200,8 @@ def _by_step(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where="the training step",
             measured=f"with no gradient, each step multiplies the weights by {max(known):.4g}: it removes "
-            f"{1 - max(known):.0%} of them",
-            limit=f"{PULLED:.1%} of the weights in a step",
+            f"{percent(1 - max(known), 0)} of them",
+            limit=f"{percent(PULLED)} of the weights in a step",
             why=_WHY,
             remedy="Multiply the decay by the learning rate, as AdamW does: `p.mul_(1 - lr * weight_decay)`.",
         )
@@ -245,8 +245,8 @@ def decay_of_optimizer(optimizer: Optimizer) -> Iterator[Finding]:
             severity="warning",
             where="the optimizer",
             measured=f"weight_decay={decay:g} with lr={float(group['lr']):g}{with_momentum} takes "
-            f"{pull:.0%} of the weights in each step",
-            threshold=f"{PULLED:.1%} of the weights in a step",
+            f"{percent(pull, 0)} of the weights in each step",
+            threshold=f"{percent(PULLED)} of the weights in a step",
             why=f"AdamW's steps are about as long as the rate: weights above 1 / {decay:g} shrink, whatever the "
             "gradient."
             if decoupled

@@ -25,7 +25,7 @@ from striate.doctor.checks.own_run.called_networks import (
 )
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, OwnRun
-from striate.wording import several
+from striate.wording import percent, several
 
 _FOLLOWED = 0.25
 """Share of the distance from initial to last weights, at the end of training."""
@@ -52,7 +52,7 @@ def _copy_never_changes(run: OwnRun) -> Iterator[tuple[str, str]]:
             seldom = len({call.steps for call in evaluated}) <= MOSTLY * run.steps
             share = _share_followed(trained, copy) if seldom and run.ended and not run.cut and not still else None
             if still or (share is not None and share < _FOLLOWED):
-                gone = "still has its initial weights" if still else f"has moved {share:.1%} of the way to it"
+                gone = "still has its initial weights" if still else f"has moved {percent(share)} of the way to it"
                 yield (
                     copy.name,
                     f"in {several(run.steps, 'step')} of the script, {trained.name} changes, but {copy.name}, the "
@@ -70,7 +70,7 @@ COPY_NEVER_CHANGES = OwnRunCheck(
     "model.evaluates-untrained",
     "error",
     f"a network with the shapes of the trained one has not changed after {FEW_STEPS} steps, or has moved less "
-    f"than {_FOLLOWED:.0%} of the way to it at the end, and the trained one itself is never evaluated",
+    f"than {percent(_FOLLOWED, 0)} of the way to it at the end, and the trained one itself is never evaluated",
     "The evaluated network is not the trained one.",
     "update the average after each step: `with torch.no_grad(): p_ema.lerp_(p, 1 - decay)`, with a decay that "
     "forgets the beginning within the training; or evaluate the trained network",
@@ -95,8 +95,8 @@ def _average_seldom_updated(run: OwnRun) -> Iterator[tuple[str, str]]:
             yield (
                 "the average of the weights",
                 f"in {several(last - first, 'step')} of the script, the average that is evaluated is updated "
-                f"{several(updates - began, 'time')}; after all {several(in_all, 'update')}, {share:.0%} of it are the "
-                "weights of its first update",
+                f"{several(updates - began, 'time')}; after all {several(in_all, 'update')}, {percent(share, 0)} of it "
+                "are the weights of its first update",
             )
 
 
@@ -114,8 +114,8 @@ def _share_of_first(average: AveragedModel, updates: int) -> float:
 AVERAGE_SELDOM_UPDATED = OwnRunCheck(
     "model.evaluates-untrained",
     "warning",
-    f"at the end, more than {_OLD:.0%} of an average that is updated at most every {_SELDOM} steps are the "
-    f"weights of its first update, which is in the first {_EARLY:.0%} of training",
+    f"at the end, more than {percent(_OLD, 0)} of an average that is updated at most every {_SELDOM} steps are the "
+    f"weights of its first update, which is in the first {percent(_EARLY, 0)} of training",
     "Its decay suits an update in each step: it contains hardly anything of the last epochs.",
     "update the average after each step: `average.update_parameters(model)` after `optimizer.step()`; or use a "
     "smaller decay",

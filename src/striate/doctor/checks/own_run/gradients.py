@@ -20,7 +20,7 @@ from striate.doctor.checks.own_run.called_networks import (
 )
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, OwnRun, size_of
-from striate.wording import listed_names, several
+from striate.wording import listed_names, percent, several
 
 
 def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -37,7 +37,7 @@ def _never_cleared(run: OwnRun) -> Iterator[tuple[str, str]]:
 NEVER_CLEARED = OwnRunCheck(
     "optim.missing-zero-grad",
     "error",
-    f"before {MOSTLY:.0%} of {MANY_STEPS} steps or more, nothing clears the gradients of the previous step",
+    f"before {percent(MOSTLY, 0)} of {MANY_STEPS} steps or more, nothing clears the gradients of the previous step",
     "Each step reuses gradients of earlier batches.",
     "call `optimizer.zero_grad()` once a step, before `loss.backward()`",
     _never_cleared,

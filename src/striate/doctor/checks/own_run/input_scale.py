@@ -16,7 +16,7 @@ from striate.doctor.evidence.own_run import EvaluatedInputs, Key, NetworkCall, O
 from striate.doctor.evidence.quality import classes_of
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
-from striate.wording import several
+from striate.wording import percent, several
 
 _FEW_STEPS, _WIDER, _OFFSET = 10, 1.5, 0.5
 """Steps after which a network has learned something; ratio of standard deviations; deviations between means."""
@@ -55,8 +55,8 @@ def _right_in_scale(run: OwnRun) -> Iterator[tuple[str, str]]:
                     f"the evaluation of {key[0]}",
                     f"the script's own steps give {trained.name} inputs with mean {mean:.3g} and standard deviation "
                     f"{deviation:.3g}, its evaluation inputs with {own:.3g} and {others:.3g}: of "
-                    f"{several(len(plain), 'sample')} it predicts {float(plain.mean()):.0%} right, and {right:.0%} if "
-                    "they are brought to the mean and deviation of training",
+                    f"{several(len(plain), 'sample')} it predicts {percent(float(plain.mean()), 0)} right, and "
+                    f"{percent(right, 0)} if they are brought to the mean and deviation of training",
                 )
 
 
@@ -85,7 +85,7 @@ INPUT_SCALE = OwnRunCheck(
     "data.shift",
     "error",
     f"all that the script's own evaluation gives the network has a standard deviation {_WIDER:g} times as large or "
-    f"small as in any of its steps, or a mean {_OFFSET:g} deviations away, and {_GAIN:.0%} more are right with "
+    f"small as in any of its steps, or a mean {_OFFSET:g} deviations away, and {percent(_GAIN, 0)} more are right with "
     "the scale of training",
     "The network is evaluated on inputs unlike any that it has seen: its metrics do not show what it has learned.",
     "prepare evaluation inputs like training inputs: the same scale, mean and standard deviation",

@@ -17,7 +17,7 @@ from striate.doctor.checks.data.labels.label_map import LABEL_MAP_LIMIT, ModelPr
 from striate.doctor.checks.eval.batch_means import EXCESS
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import CalledNetwork, CorrectCounts, Key, OwnRun, PassPredictions
-from striate.wording import several
+from striate.wording import percent, several
 
 _FEW_OF_CLASS, _LEARNED, _LEARNED_WELL, _BY_CHANCE = 3, 0.5, 0.7, 10.0
 _FEWEST, _DIFFER, _APART = 3, 1.2, 1.1
@@ -210,8 +210,9 @@ def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
             if own >= _LEARNED and own - average >= _WORSE:
                 yield (
                     f"the evaluation of {other}",
-                    f"after {several(found[-1][0], 'step')} of the script, {name} predicts {own:.1%} of "
-                    f"{several(together[-1][0].samples, 'sample')} right, and {other}, which follows it, {average:.1%}",
+                    f"after {several(found[-1][0], 'step')} of the script, {name} predicts {percent(own)} of "
+                    f"{several(together[-1][0].samples, 'sample')} right, and {other}, which follows it, "
+                    f"{percent(average)}",
                 )
 
 
@@ -239,8 +240,8 @@ def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
                 yield (
                     "the checkpoint",
                     f"at its end the script has the weights of {network.name} after {several(worst, 'step')}, which "
-                    f"predict {shares[worst]:.1%} right, the lowest accuracy in "
-                    f"{several(len(shares), 'evaluation')}; the highest is {best:.1%}",
+                    f"predict {percent(shares[worst])} right, the lowest accuracy in "
+                    f"{several(len(shares), 'evaluation')}; the highest is {percent(best)}",
                 )
 
 
@@ -253,7 +254,7 @@ PREDICTION_CHECKS = (
         "data.missing-class",
         "error",
         f"a class has at least {_FEW_OF_CLASS} evaluated samples, but none in the script's own steps, where "
-        f"{_BY_CHANCE:g} are to be expected, and {_LEARNED:.0%} of all samples are predicted right",
+        f"{_BY_CHANCE:g} are to be expected, and {percent(_LEARNED, 0)} of all samples are predicted right",
         "A class that is never trained is never predicted.",
         "split and sample so that training gets each class: `train_test_split(x, y, stratify=y)`",
         _class_never_trained,
@@ -261,8 +262,8 @@ PREDICTION_CHECKS = (
     OwnRunCheck(
         "data.label-map",
         "error",
-        f"{_LEARNED_WELL:.0%} of the samples are right in the last pass of training, and half of that in the last "
-        f"evaluation; {LABEL_MAP_LIMIT}",
+        f"{percent(_LEARNED_WELL, 0)} of the samples are right in the last pass of training, and half of that in the "
+        f"last evaluation; {LABEL_MAP_LIMIT}",
         "The network may be good, but its validation metrics do not show it.",
         "number the classes once, for both: `index = {name: i for i, name in enumerate(sorted(set(train_names)))}`",
         _renumbered,
@@ -290,8 +291,9 @@ PREDICTION_CHECKS = (
     OwnRunCheck(
         "model.evaluates-untrained",
         "warning",
-        f"near the end of training ({_NEARLY:.0%} of its steps, or its end) the trained network is {_WORSE:.0%} more "
-        "often right than another of its shapes, which changes without gradients, for the same samples",
+        f"near the end of training ({percent(_NEARLY, 0)} of its steps, or its end) the trained network is "
+        f"{percent(_WORSE, 0)} more often right than another of its shapes, which changes without gradients, for the "
+        "same samples",
         "Its decay suits a training of many more steps: it contains hardly anything of the last ones.",
         "use a decay that forgets the initial weights within a tenth of the training, `0.01 ** (10 / steps)`; or "
         "evaluate the trained network",
@@ -309,7 +311,8 @@ PREDICTION_CHECKS = (
         "eval.batch-means",
         "warning",
         f"in at least {_FEWEST} evaluations the script reports the mean over batches, in two of them that is not "
-        f"the true accuracy, and the weight of the last batch exceeds its share of the samples by {EXCESS:.0%} of all",
+        f"the true accuracy, and the weight of the last batch exceeds its share of the samples by {percent(EXCESS, 0)} "
+        "of all",
         "Samples of a short last batch count more than the others.",
         "count right predictions, and divide by all samples: `right += (predicted == y).sum().item()`",
         _means_of_batches,

@@ -15,7 +15,7 @@ from striate.doctor.evidence.rates import (
     compounded_rates,
     compounding_text,
 )
-from striate.wording import several
+from striate.wording import percent, several
 
 _UP, _STILL_UP = 3.0, 0.2
 _DOWN, _LATER = 0.03, 1 / 3
@@ -39,16 +39,16 @@ def _rate_still_rises(run: OwnRun) -> Iterator[tuple[str, str]]:
             yield (
                 "the learning rate's schedule",
                 f"of {several(len(rates), 'step')} of the script, all from step {begin + 1} on have at most "
-                f"{left / top:.2%} of the highest rate",
+                f"{percent(left / top, 2)} of the highest rate",
             )
 
 
 RATE_STILL_RISES = OwnRunCheck(
     "optim.lr-schedule",
     "warning",
-    f"in a script that ran to its end, the rate rises {_UP:g} times until the last step, or is at most {_DOWN:.0%} "
-    f"of its highest in the last two thirds; in another, it is 0 in the last two thirds of {STEPS_IF_COMPLETE} steps "
-    "or more",
+    f"in a script that ran to its end, the rate rises {_UP:g} times until the last step, or is at most "
+    f"{percent(_DOWN, 0)} of its highest in the last two thirds; in another, it is 0 in the last two thirds of "
+    f"{STEPS_IF_COMPLETE} steps or more",
     "The schedule is made for a training of another length, or counts in units other than steps.",
     "give the schedule its number of steps: `len(loader) * epochs` if it is stepped with each batch, `epochs` if "
     "with each epoch; with gradient accumulation, count the optimizer's steps",

@@ -21,7 +21,7 @@ from striate.models.preserved_state import same_random_state
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost
-from striate.wording import several
+from striate.wording import percent, several
 
 _FEWEST, _MOST, _PREDICTED = 40, 20_000, 256
 """Fewest rewards, most rows that are examined, and most observations for which a network is run."""
@@ -113,9 +113,9 @@ def _across_ends(rollout: dict[str, Tensor]) -> Iterator[Finding]:
             "the rollout at the first step",
             f"its returns count what follows the last step of {several(int(last.sum()), 'episode')}, but not what "
             "follows the first step of the next one, where the end is marked",
-            threshold=f"observations jump on the way to {_MOSTLY:.0%} of the marked steps, and returns minus rewards "
-            f"are the same combination of next value and next return in {_MOSTLY:.0%} of the steps before them, but "
-            "not in them",
+            threshold=f"observations jump on the way to {percent(_MOSTLY, 0)} of the marked steps, and returns minus "
+            f"rewards are the same combination of next value and next return in {percent(_MOSTLY, 0)} of the steps "
+            "before them, but not in them",
             remedy="multiply what follows step t by `1 - dones[t + 1]`, if `dones[t]` means that observation t is "
             "the first of an episode",
         )
@@ -155,10 +155,10 @@ def _of_previous_step(rollout: dict[str, Tensor], networks: list[nn.Module]) -> 
                     code="reward.off-by-one",
                     severity="error",
                     where="the rollout at the first step",
-                    measured=f"{before:.0%} of its values are a network's outputs for the observation that is stored "
-                    f"one step before, {own:.0%} for their own",
-                    limit=f"{_MOSTLY:.0%} of the values belong to the observation before, and {_HALF:.0%} at most to "
-                    "their own",
+                    measured=f"{percent(before, 0)} of its values are a network's outputs for the observation that is "
+                    f"stored one step before, {percent(own, 0)} for their own",
+                    limit=f"{percent(_MOSTLY, 0)} of the values belong to the observation before, and "
+                    f"{percent(_HALF, 0)} at most to their own",
                     why="Each action is stored with the observation that it led to: the network learns what to do "
                     "from what it could not have seen.",
                     remedy="store the observation from which the action was chosen, before `env.step(action)` "

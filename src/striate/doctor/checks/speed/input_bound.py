@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding, Remedy
+from striate.wording import percent
 
 _SHARE = 0.6
 _SECONDS = 0.008
@@ -39,7 +40,7 @@ def _find_input_bound(evidence: Evidence) -> Iterator[Finding]:
     yield INPUT_BOUND.finding(
         severity="note" if lost is not None and epochs is not None and lost * epochs < _LOST else "warning",
         where="the training loader",
-        measured=f"{read}, a training step {step * 1000:.1f} ms: {share:.0%} of the time is spent waiting for "
+        measured=f"{read}, a training step {step * 1000:.1f} ms: {percent(share, 0)} of the time is spent waiting for "
         f"data{epoch}",
         why="The network is idle while samples are read and prepared one by one.",
         remedy=Remedy(_remedy(workers), command=("data", "pack", "DATA")),
@@ -58,8 +59,8 @@ def _remedy(workers: int) -> str:
 
 INPUT_BOUND = Check(
     codes=("speed.input-bound",),
-    threshold=f"{_SHARE:.0%} or more of the time of a step is spent waiting, with loading divided by the number of "
-    f"workers, and {_SECONDS * 1000:g} ms a batch; a note if that is less than {_LOST:g} s in all epochs of the "
-    "script",
+    threshold=f"{percent(_SHARE, 0)} or more of the time of a step is spent waiting, with loading divided by the "
+    f"number of workers, and {_SECONDS * 1000:g} ms a batch; a note if that is less than {_LOST:g} s in all epochs of "
+    "the script",
     run=_find_input_bound,
 )

@@ -15,6 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica, to_float32
 from striate.records import Finding
+from striate.wording import percent
 
 _DOUBLE_SECONDS = 0.004
 _DOUBLE_FASTER = 1.4
@@ -94,10 +95,11 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     table = ", ".join(f"{name} {seconds * 1000:.1f} ms" for name, seconds in known.items())
     yield _finding(
         "the training step",
-        f"a step takes: {table}; {chosen} is {speedup:.1f} times as fast, with the same loss within {_AGREE:.0%}",
+        f"a step takes: {table}; {chosen} is {speedup:.1f} times as fast, with the same loss within "
+        f"{percent(_AGREE, 0)}",
         "The network learns the same in less time.",
         _remedy(chosen, evidence.setup.device.type),
-        f"{_FASTER:g} times as fast, timed in turns, with a loss within {_AGREE:.0%}, where a step takes "
+        f"{_FASTER:g} times as fast, timed in turns, with a loss within {percent(_AGREE, 0)}, where a step takes "
         f"{_LONG * 1000:g} ms or more",
     )
 

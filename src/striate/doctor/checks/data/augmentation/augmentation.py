@@ -41,7 +41,7 @@ from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import parts
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import percent, several, show_shape
 
 _LEARNED = 0.15
 """The network has learned nevertheless, as from blended samples, if its accuracy is less than this below that of simple
@@ -113,16 +113,16 @@ def _of_classes(evidence: Evidence, given: NetworkInputs) -> Finding | None:
         return None  # the labels are wrong, not the inputs
     return augmentation_finding(
         given.place,
-        f"simple models predict {seen:.0%} of {several(len(shown.labels), 'training sample')} right after "
-        f"augmentation ({show_shape(given.inputs.shape[1:])}), and {there:.0%} of "
+        f"simple models predict {percent(seen, 0)} of {several(len(shown.labels), 'training sample')} right after "
+        f"augmentation ({show_shape(given.inputs.shape[1:])}), and {percent(there, 0)} of "
         f"{several(len(plain.labels), 'validation sample')} ({show_shape(val.inputs.shape[1:])}); each sample is "
         "predicted by models fitted to others",
         why="After augmentation, samples hardly show what their labels say: a person could not tell either.",
         remedy="look at a training batch and augment less: larger crops (such as `F.pad(x, [2] * 4)` and a crop of "
         "the full size, or a scale of 0.5 or more), smaller rotations, less noise",
-        threshold=f"the accuracy of simple models on augmented training samples is {GAP:.0%} below that on validation, "
-        f"and less than {SHARE:.0%} of it, and the validation accuracy of the trial's network is {_LEARNED:.0%} below "
-        "theirs",
+        threshold=f"the accuracy of simple models on augmented training samples is {percent(GAP, 0)} below that on "
+        f"validation, and less than {percent(SHARE, 0)} of it, and the validation accuracy of the trial's network is "
+        f"{percent(_LEARNED, 0)} below theirs",
     )
 
 
@@ -218,10 +218,10 @@ def _destroyed(evidence: Evidence) -> Finding | None:
         return augmentation_finding(
             "loader",
             f"training samples are {show_shape(x.shape[2:])}, validation samples {show_shape(plain.shape[2:])}: "
-            f"{area:.0%} of the area",
+            f"{percent(area, 0)} of the area",
             why="So small a crop hardly shows what the label of the whole image says.",
             remedy="crop most of the image: `F.pad(x, [2] * 4)` and a crop of the full size, or a scale of 0.5 or more",
-            threshold=f"training samples have less than {_CROPPED:.0%} of the area of validation samples",
+            threshold=f"training samples have less than {percent(_CROPPED, 0)} of the area of validation samples",
         )
     return drowned_beside_validation(evidence, x, plain)
 

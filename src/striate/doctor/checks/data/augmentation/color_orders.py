@@ -16,7 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.pairs import inputs_embedded
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _COLORS, _CLEARER, _OFTEN = 3, 0.05, 0.1
 """The number of channels; by how much the correlation of two draws has to rise with permuted channels; a share of
@@ -45,7 +45,7 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
             "exchanged in one of the two draws",
             why="Axis 0 of an image (C, H, W) is its channels: a flip along it reverses the colors, not the positions.",
             remedy="`image.flip(-1)` flips left and right, `image.flip(-2)` flips top and bottom",
-            threshold=f"first and last color are exchanged in {_OFTEN:.0%} of the draws",
+            threshold=f"first and last color are exchanged in {percent(_OFTEN, 0)} of the draws",
             severity="warning",
         )
     known = _explained_by_colors(evidence)
@@ -54,13 +54,13 @@ def colors_exchanged(evidence: Evidence) -> Finding | None:
     return augmentation_finding(
         place,
         f"the color channels of {turned} of {several(count, 'image')} are permuted, {len(orders)} orders in all; "
-        f"the frequencies of colors explain {known[0]:.0%} of a validation target, and {known[1]:.0%} if the order "
-        "is unknown",
+        f"the frequencies of colors explain {percent(known[0], 0)} of a validation target, and {percent(known[1], 0)} "
+        "if the order is unknown",
         why="The targets depend on color, and augmentation turns one color into another: the input no longer shows "
         "the target.",
         remedy="remove what permutes the channels, such as `x[:, torch.randperm(3)]`, or vary only the brightness",
-        threshold=f"color channels in several orders; the frequencies of colors explain {_EXPLAINED:.0%} of a "
-        f"validation target, and {_LOST:.0%} less if the order is unknown",
+        threshold=f"color channels in several orders; the frequencies of colors explain {percent(_EXPLAINED, 0)} of a "
+        f"validation target, and {percent(_LOST, 0)} less if the order is unknown",
     )
 
 

@@ -13,6 +13,7 @@ from striate.doctor.evidence.read_batches import DRAWN
 from striate.doctor.evidence.skill import skill
 from striate.doctor.setup.batch import altered, main_tensor, parts
 from striate.records import Finding
+from striate.wording import percent
 
 _LEARNED = 0.15
 """The skill, or gain over chance, from which on the samples still show something."""
@@ -25,7 +26,7 @@ _OF_NOISE = 0.95
 _LEFT_OF_NOISE = 0.05
 """The tolerance of rounding, in standard deviations of a sample, once noise is subtracted again."""
 _TO_RESTORE = " (the square root of the number of values, as the network restores the sample)"
-_DRAWN_AWAY = f"{_OF_NOISE:.0%} of the variance of the input is noise that differs in each draw and each value"
+_DRAWN_AWAY = f"{percent(_OF_NOISE, 0)} of the variance of the input is noise that differs in each draw and each value"
 _FAR_APART = (
     f"draws of a sample differ by more than {_NOISE:g} times the standard deviation of validation and {_MOSTLY:g} "
     "times that of training"
@@ -99,9 +100,9 @@ def drowned_by_step(evidence: Evidence) -> Finding | None:
     if bytes_read and not any(evidence.graph.noise_targets()) and _share_drawn(evidence) > _OF_NOISE:
         return _finding(
             "step",
-            f"{_OF_NOISE:.0%} or more of the variance of the network's input is noise that differs in each draw and "
-            f"each value; neighboring values correlate by {smooth:.2f} in the samples and by {white:.2f} in the "
-            "input",
+            f"{percent(_OF_NOISE, 0)} or more of the variance of the network's input is noise that differs in each "
+            f"draw and each value; neighboring values correlate by {smooth:.2f} in the samples and by {white:.2f} in "
+            "the input",
             f"{_DRAWN_AWAY}, while neighboring values of the samples are similar",
         )
     least, times = (float(given.flatten(1).std(1).min()), plain[0].numel() ** 0.5) if restores else (apart, _NOISE)

@@ -19,6 +19,7 @@ from striate.doctor.evidence.read_batches import DRAWN
 from striate.doctor.evidence.skill import skill
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding
+from striate.wording import percent
 
 _ERASED, _LEFT = 0.7, 0.5
 """The share of a drawn sample that is one value; the share of the other values of the stored sample that is left."""
@@ -53,9 +54,9 @@ def erased(evidence: Evidence) -> Finding | None:
         return None
     return _finding(
         "loader",
-        f"{now:.0%} of the values of a training image are the same number, and {before:.0%} of those that the data "
-        "set stores",
-        f"less than {_ERASED:.0%} of an image erased, or more than {_LEFT:.0%} of its content left",
+        f"{percent(now, 0)} of the values of a training image are the same number, and {percent(before, 0)} of those "
+        "that the data set stores",
+        f"less than {percent(_ERASED, 0)} of an image erased, or more than {percent(_LEFT, 0)} of its content left",
     )
 
 
@@ -83,10 +84,11 @@ def erased_by_step(evidence: Evidence) -> Finding | None:
         return None  # the same positions each time: no augmentation
     return _finding(
         "step",
-        f"{masked:.0%} of a sample's values are the same number in the network's input, and {whole:.0%} in what the "
-        "loader yields; each draw leaves other positions, and the trial's network learns nothing",
-        f"less than {_BY_STEP:.0%} of a sample erased, more than {_LEFT:.0%} of its content left, or a network that "
-        "learns",
+        f"{percent(masked, 0)} of a sample's values are the same number in the network's input, and "
+        f"{percent(whole, 0)} in what the loader yields; each draw leaves other positions, and the trial's network "
+        "learns nothing",
+        f"less than {percent(_BY_STEP, 0)} of a sample erased, more than {percent(_LEFT, 0)} of its content left, or a "
+        "network that learns",
     )
 
 
@@ -106,9 +108,10 @@ def tokens_erased(evidence: Evidence) -> Finding | None:
         return None
     return augmentation_finding(
         "loader",
-        f"{now:.0%} of the tokens of training sequences are {int(most)}, at other positions in each draw, and "
-        f"{before:.0%} of those of validation",
-        threshold=f"less than {_ERASED:.0%} of the tokens replaced by one, or more than {_LEFT:.0%} of the others left",
+        f"{percent(now, 0)} of the tokens of training sequences are {int(most)}, at other positions in each draw, and "
+        f"{percent(before, 0)} of those of validation",
+        threshold=f"less than {percent(_ERASED, 0)} of the tokens replaced by one, or more than {percent(_LEFT, 0)} of "
+        "the others left",
         why="The few tokens that are left hardly show what the sequence says.",
         remedy="drop a tenth of the tokens, and check the comparison: `drop = torch.rand(len(x)) < share`",
     )

@@ -10,6 +10,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.pairs import inputs_embedded
 from striate.records import Finding
+from striate.wording import percent
 
 _LEFT = 0.8
 """The share of a view that is one value; usual cutouts are smaller."""
@@ -29,9 +30,10 @@ def erased_views(evidence: Evidence) -> Finding | None:
         return None
     return augmentation_finding(
         "step",
-        f"{float(same):.0%} of a view's values are the same number, and a view is nearer to the other view of its "
-        f"sample than to other samples in {max(found.by_loss, found.reordered):.0%} of comparisons, as by chance",
-        threshold=f"less than {_LEFT:.0%} of a view erased, or {WRONG:.0%} of comparisons right",
+        f"{percent(float(same), 0)} of a view's values are the same number, and a view is nearer to the other view of "
+        f"its sample than to other samples in {percent(max(found.by_loss, found.reordered), 0)} of comparisons, as by "
+        "chance",
+        threshold=f"less than {percent(_LEFT, 0)} of a view erased, or {percent(WRONG, 0)} of comparisons right",
         why="What is left of two views has nothing in common that shows that they belong to the same sample.",
         remedy="cut out less, and check which part is cut: `images * ~hole` keeps what is outside the hole",
     )

@@ -15,6 +15,7 @@ from striate.doctor.evidence.draws import ALIKE, MOVES, Pair, drawn_twice, image
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.simple_models import Reference, Whole, fit_simple_models
 from striate.records import Finding
+from striate.wording import percent
 
 _EXCHANGED, _ACCURATE = 0.4, 0.75
 """The share of a class that is predicted as another one; the validation accuracy of a simple model."""
@@ -43,12 +44,13 @@ def classes_exchanged(evidence: Evidence, given: NetworkInputs, shown: Reference
         one, other, share = turned
         return augmentation_finding(
             given.place,
-            f"a simple model takes {share:.0%} of the augmented training samples of class {one} for class {other}, "
-            f"and as many of class {other} for class {one}; in validation it confuses at most {_SELDOM:.0%} of them",
+            f"a simple model takes {percent(share, 0)} of the augmented training samples of class {one} for class "
+            f"{other}, and as many of class {other} for class {one}; in validation it confuses at most "
+            f"{percent(_SELDOM, 0)} of them",
             why=_WHY,
             remedy="remove the change that exchanges the two classes, such as a rotation or a flip, or change the "
             "label with it",
-            threshold=f"{_OFTEN:.0%} of the augmented samples of each of two classes look like the other class",
+            threshold=f"{percent(_OFTEN, 0)} of the augmented samples of each of two classes look like the other class",
         )
     if (swapped := _exchanged(evidence, plain, given)) is None:
         return None
@@ -56,11 +58,12 @@ def classes_exchanged(evidence: Evidence, given: NetworkInputs, shown: Reference
     return _finding(
         given.place,
         words,
-        f"some training images are {words}; if validation images are as well, simple models take {_EXCHANGED:.0%} "
-        f"or more of class {one} for class {other}, and of {other} for {one}",
-        f"models with a validation accuracy of {_ACCURATE:.0%} take {_EXCHANGED:.0%} of each of two classes for the "
-        "other if validation is flipped or rotated like training; or a model that confuses at most "
-        f"{_CONFUSED:.0%} of each before takes {_CHANGED:.0%} for the other, and predicts other classes as before",
+        f"some training images are {words}; if validation images are as well, simple models take "
+        f"{percent(_EXCHANGED, 0)} or more of class {one} for class {other}, and of {other} for {one}",
+        f"models with a validation accuracy of {percent(_ACCURATE, 0)} take {percent(_EXCHANGED, 0)} of each of two "
+        "classes for the other if validation is flipped or rotated like training; or a model that confuses at most "
+        f"{percent(_CONFUSED, 0)} of each before takes {percent(_CHANGED, 0)} for the other, and predicts other "
+        "classes as before",
     )
 
 
@@ -77,10 +80,10 @@ def exchanged_once(evidence: Evidence, given: NetworkInputs) -> Finding | None:
     return _finding(
         given.place,
         words,
-        f"a simple model takes {_TAKEN:.0%} or more of the training samples of class {one} for class {other}, and "
-        f"of {other} for {one}; if they are {words}, it predicts their own class",
-        f"{_TAKEN:.0%} of the augmented samples of each of two classes look like the other class until they are "
-        "flipped or turned back",
+        f"a simple model takes {percent(_TAKEN, 0)} or more of the training samples of class {one} for class {other}, "
+        f"and of {other} for {one}; if they are {words}, it predicts their own class",
+        f"{percent(_TAKEN, 0)} of the augmented samples of each of two classes look like the other class until they "
+        "are flipped or turned back",
     )
 
 

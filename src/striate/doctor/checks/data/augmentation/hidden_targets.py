@@ -9,7 +9,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.simple_models import fit_simple_models, related
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 FEWEST, GAP, SHARE = 100, 0.25, 0.7
 """The fewest samples; by how much the score of simple models in training is below that in validation, and its largest
@@ -84,13 +84,14 @@ def label_hidden(evidence: Evidence, y: torch.Tensor, other: torch.Tensor) -> Fi
             continue
         return augmentation_finding(
             "loader",
-            f"for label {label} of {y.shape[1]}, held-out predictions of simple models get {there:.0%} of the way "
-            f"from chance to perfect on {several(len(plain_x), 'validation sample')}, and {max(seen, 0):.0%} on "
-            f"{several(len(x), 'training sample')} after augmentation",
+            f"for label {label} of {y.shape[1]}, held-out predictions of simple models get {percent(there, 0)} of the "
+            f"way from chance to perfect on {several(len(plain_x), 'validation sample')}, and "
+            f"{percent(max(seen, 0), 0)} on {several(len(x), 'training sample')} after augmentation",
             why="After augmentation, samples hardly show this label: a person could not tell it either.",
             remedy="remove the change that hides the label, such as permuted channels if colors tell the label",
-            threshold=f"for a label, simple models get {_KNOWN:.0%} of the way from chance to perfect in "
-            f"validation, and {GAP:.0%} less, and less than {SHARE:.0%} as far, in augmented training samples",
+            threshold=f"for a label, simple models get {percent(_KNOWN, 0)} of the way from chance to perfect in "
+            f"validation, and {percent(GAP, 0)} less, and less than {percent(SHARE, 0)} as far, in augmented training "
+            "samples",
         )
     return None
 

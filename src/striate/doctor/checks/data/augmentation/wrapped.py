@@ -22,6 +22,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
+from striate.wording import percent
 
 _CASTS = ("astype", "to", "type", "byte")
 _SAMPLES, _BATCHES, _FEWEST, _ENOUGH = 32, 6, 64, 20_000
@@ -66,12 +67,12 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
             return augmentation_finding(
                 "loader",
                 f"{Path(file).name}, line {line} casts numbers from {float(numbers.min()):.4g} to "
-                f"{float(numbers.max()):.4g} to eight bits: {len(outside) / len(numbers):.1%} of them wrap around, "
-                "as 260 becomes 4",
+                f"{float(numbers.max()):.4g} to eight bits: {percent(len(outside) / len(numbers))} of them wrap "
+                "around, as 260 becomes 4",
                 why="Pixels that become a little too bright turn black, and those that become too dark turn white.",
                 remedy="clip before the cast: `np.clip(x, 0, 255).astype(np.uint8)`, `x.clamp(0, 255).byte()`",
-                threshold=f"{_LEAST:.1%} to {_MOST:.0%} of the numbers that a line casts to eight bits are below 0 or "
-                f"above 255, {_VALUES} different ones or more",
+                threshold=f"{percent(_LEAST)} to {percent(_MOST, 0)} of the numbers that a line casts to eight bits "
+                f"are below 0 or above 255, {_VALUES} different ones or more",
                 severity="warning",
             )
     for (file, line, text), given in sums.noted.items():
@@ -81,12 +82,12 @@ def wrapped_around(evidence: Evidence) -> Finding | None:
             return augmentation_finding(
                 "loader",
                 f"{Path(file).name}, line {line} computes `{text}` in eight bits: the results are from "
-                f"{int(numbers.min())} to {int(numbers.max())}, and {len(outside) / len(numbers):.1%} of them wrap "
-                "around, as -1 becomes 255",
+                f"{int(numbers.min())} to {int(numbers.max())}, and {percent(len(outside) / len(numbers))} of them "
+                "wrap around, as -1 becomes 255",
                 why="Pixels that become a little too dark turn white, and those that become too bright turn black.",
                 remedy="convert the image first: `image.astype(np.float32) - mean`, `image.float() - mean`",
-                threshold=f"{_LEAST:.1%} to {_MOST_OF_SUM:.0%} of the numbers of a sum, difference or product in eight "
-                f"bits are below 0 or above 255, {_VALUES} different ones or more",
+                threshold=f"{percent(_LEAST)} to {percent(_MOST_OF_SUM, 0)} of the numbers of a sum, difference or "
+                f"product in eight bits are below 0 or above 255, {_VALUES} different ones or more",
                 severity="warning",
             )
     return None

@@ -11,15 +11,15 @@ from striate.doctor.checks.data.common import WORDS, both_parts, deviation_of, p
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.samples import Samples
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _WARN, _GRAVE, _FEWEST = 0.02, 0.2, 3
 _FLAT = 1e-4
 _SMALLEST = 16
 _THRESHOLD = (
-    f"a warning from {_WARN:.0%} and {_FEWEST} samples, as many good data sets have one or two blank ones; an error "
-    f"from {_GRAVE:.0%}. Blank: a standard deviation below {_FLAT:g} times the median, and a target that is "
-    "not empty"
+    f"a warning from {percent(_WARN, 0)} and {_FEWEST} samples, as many good data sets have one or two blank ones; an "
+    f"error from {percent(_GRAVE, 0)}. Blank: a standard deviation below {_FLAT:g} times the median, and a target that "
+    "is not empty"
 )
 
 

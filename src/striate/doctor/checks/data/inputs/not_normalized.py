@@ -29,7 +29,7 @@ from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.interventions import change_inputs
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.records import Finding
-from striate.wording import python_name, several
+from striate.wording import percent, python_name, several
 
 LARGE, SMALL, UNEVEN = 10.0, 0.03, 50.0
 GAIN = 0.1
@@ -210,7 +210,7 @@ def _of_restored(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, an
     )
     if restored and scales.of == "column" and scales.large and len(variances) >= _COLUMNS and share < _UNSEEN:
         measured = f"the smaller half of the columns makes up {share:.2g} of the squares that the loss adds up"
-        limit = f"half of the columns of a reconstructed table have less than {_UNSEEN:.0%} of all squares"
+        limit = f"half of the columns of a reconstructed table have less than {percent(_UNSEEN, 0)} of all squares"
     elif not answered and scales.large and (saturated := next(iter(SATURATED.run(evidence)), None)) is not None:
         measured = saturated.measured.partition(",")[0]
         limit = f"a root mean square above {LARGE:g}, and saturated units: {saturated.threshold}"

@@ -26,7 +26,7 @@ from striate.observe.interventions import change_inputs
 from striate.observe.module_calls import ModuleCall, module_calls
 from striate.observe.torch_calls import torch_functions
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 
@@ -93,7 +93,7 @@ _NOISY, _SMOOTHER_BY, _ERRORS = 0.9, 0.03, 8.0
 and by how many standard errors."""
 _SMOOTH_ANEW = (
     f"neighbors differ less than {SMOOTHER:g} times as much if the values are read with the axes in another order, "
-    f"in {AGREE:.0%} of the samples; an error if the network then learns better by {GAIN:g}"
+    f"in {percent(AGREE, 0)} of the samples; an error if the network then learns better by {GAIN:g}"
 )
 _INTERLEAVED_COLORS = f"neighbors differ {INTERLEAVED:g} times as much if the values are read as interleaved colors"
 _NOISY_COLORS = (
@@ -101,9 +101,9 @@ _NOISY_COLORS = (
     "interleaved colors"
 )
 _IN_TURNS = (
-    f"in {AGREE:.0%} of the signals, neighbors differ less than {_SMOOTHER_SIGNALS:g} times as much if channels and "
-    "positions are read in the other order, values repeat with the number of channels, and the network learns no "
-    f"less; an error if it learns better by {GAIN:g}"
+    f"in {percent(AGREE, 0)} of the signals, neighbors differ less than {_SMOOTHER_SIGNALS:g} times as much if "
+    "channels and positions are read in the other order, values repeat with the number of channels, and the network "
+    f"learns no less; an error if it learns better by {GAIN:g}"
 )
 _ROWS_VIEWED = f"a batch that is viewed instead of transposed, and learned better by {2 * GAIN:g} if that is undone"
 

@@ -17,15 +17,15 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.recorded_iterators import has_own_batch_sampler
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _SEEN, _SEEN_OF_A_PART = 10, 30
 """The fewest samples of the most frequent class: in the first batches of a large loader, rare classes may be missing by
 chance."""
 _FOUND = 0.9
 _LIMIT = (
-    f"{IMBALANCE_THRESHOLD}; class weights in the loss count; a note if {_FOUND:.0%} of the rare class are found in "
-    "validation"
+    f"{IMBALANCE_THRESHOLD}; class weights in the loss count; a note if {percent(_FOUND, 0)} of the rare class are "
+    "found in validation"
 )
 
 
@@ -177,7 +177,8 @@ def recall(evidence: Evidence, rare: int) -> tuple[float | None, str]:
             part = "validation" if name == "after_val" else "training"
             return (
                 found,
-                f"; after {several(len(evidence.trial.rows), 'step')} {found:.0%} of its {part} samples are found",
+                f"; after {several(len(evidence.trial.rows), 'step')} {percent(found, 0)} of its {part} samples are "
+                "found",
             )
     return None, ""
 

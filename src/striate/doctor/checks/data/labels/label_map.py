@@ -19,7 +19,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.neighbor_search import evaluates_by_neighbors
 from striate.doctor.setup.batch import altered
 from striate.records import Finding
-from striate.wording import listed
+from striate.wording import listed, percent
 
 _MOST_AS, _OWN, _KNOWN, _WITHIN = 0.4, 0.5, 0.4, 0.25
 _FEWEST, _FEWEST_IN_CLASS = 8, 4
@@ -28,8 +28,9 @@ _AVOIDED, _BY_CHANCE, _SURE = 0.1, 6, 0.75
 training accuracy."""
 _POSITIONS = 20_000
 LABEL_MAP_LIMIT = (
-    f"two or more classes, {_MOST_AS:.0%} of each predicted as another class in validation, at most {_OWN:g} times as "
-    f"many as itself, and {_KNOWN:.0%} right in training; once renumbered, an accuracy within {_WITHIN:g} of training"
+    f"two or more classes, {percent(_MOST_AS, 0)} of each predicted as another class in validation, at most {_OWN:g} "
+    f"times as many as itself, and {percent(_KNOWN, 0)} right in training; once renumbered, an accuracy within "
+    f"{_WITHIN:g} of training"
 )
 
 _Whole = NDArray[np.int64]
@@ -269,8 +270,8 @@ def regrouped(model: ModelPredictions) -> Finding | None:
         f"{model.name} predicts {trained:.2f} of training and {float((model.val == model.val_labels).mean()):.2f} of "
         f"validation right; it predicts the classes {listed([str(k) for k in avoided])}, but only {own:.0f} samples "
         f"with these labels right, where chance gives {by_chance:.0f}",
-        f"two or more classes, and a third of all, with at most {_AVOIDED:.0%} of the right predictions by chance "
-        f"({_BY_CHANCE} or more) in validation; and a training accuracy of {_SURE:.0%}",
+        f"two or more classes, and a third of all, with at most {percent(_AVOIDED, 0)} of the right predictions by "
+        f"chance ({_BY_CHANCE} or more) in validation; and a training accuracy of {percent(_SURE, 0)}",
     )
 
 

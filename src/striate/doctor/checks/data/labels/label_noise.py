@@ -23,7 +23,7 @@ from striate.doctor.evidence.substituted_outputs import class_numbers_matter
 from striate.doctor.setup.syntax import last_name
 from striate.records import Finding, Remedy
 from striate.statistics.intervals import wilson_ends
-from striate.wording import several
+from striate.wording import percent, several
 
 NOISE, SURELY = 0.12, 0.08
 AGREE = 0.7
@@ -185,9 +185,9 @@ def _contradictory_copies(evidence: Evidence) -> Iterable[Finding]:
         severity="error" if share >= 0.2 else "warning",
         where="training labels",
         measured=f"{several(len(odd), 'image occurs', 'images occur')} with two or more different labels, "
-        f"{share:.0%} of the samples; the first have the classes "
+        f"{percent(share, 0)} of the samples; the first have the classes "
         + ", ".join("/".join(map(str, sorted(counts[home]))) for home in odd[:3]),
-        limit=f"{CONTRADICTORY:.0%} of the images occur with two different labels",
+        limit=f"{percent(CONTRADICTORY, 0)} of the images occur with two different labels",
         why="At most one of the labels is right, and the network gets contradictory gradients.",
         remedy=Remedy(
             "Keep one label for each image (that of the majority, or check them), and remove the copies.",
@@ -208,15 +208,16 @@ def _draw(evidence: Evidence, reference: Reference, doubt: _Doubt) -> None:
 def _finding(doubt: _Doubt, pair: tuple[int, float] | None) -> Finding:
     rows = np.flatnonzero(doubt.sure & (doubt.predictions != doubt.labels))
     shown = ", ".join(f"{doubt.labels[row]} for what looks like {doubt.predictions[row]}" for row in rows[:3])
-    where = "" if pair is None else f" ({pair[1]:.0%} of what looks like class {pair[0]})"
+    where = "" if pair is None else f" ({percent(pair[1], 0)} of what looks like class {pair[0]})"
     return LABEL_NOISE.finding(
         severity="warning",
         where="training labels",
-        measured=f"{doubt.wrong:.0%} of the samples with the clearest class have another label{where}: {shown}. Two "
-        f"simple models ({' and '.join(doubt.names)}), fitted to other samples, judge this; they agree on "
-        f"{doubt.agree:.0%} of all samples",
-        limit=f"two different simple models agree on {AGREE:.0%} of held-out samples, and {NOISE:.0%} of the half "
-        f"that they are surest of have another label (certainly {SURELY:.0%}; or {ONE_CLASS:.0%} of one class)",
+        measured=f"{percent(doubt.wrong, 0)} of the samples with the clearest class have another label{where}: "
+        f"{shown}. Two simple models ({' and '.join(doubt.names)}), fitted to other samples, judge this; they agree on "
+        f"{percent(doubt.agree, 0)} of all samples",
+        limit=f"two different simple models agree on {percent(AGREE, 0)} of held-out samples, and {percent(NOISE, 0)} "
+        f"of the half that they are surest of have another label (certainly {percent(SURELY, 0)}; or "
+        f"{percent(ONE_CLASS, 0)} of one class)",
         why="Wrong labels limit the accuracy, and a network that trains long memorizes them.",
         remedy=Remedy(
             "Check the samples whose label contradicts a confident prediction (`striate data check DATA --labels` "

@@ -43,7 +43,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import leaves, parts
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _OF_SEVERAL = 4.5
 """Standard errors above chance if there are several targets."""
@@ -149,10 +149,10 @@ def _inverted_in_validation(evidence: Evidence) -> Finding | None:
     return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"samples labeled 1 get a higher output than others in {area:.0%} of the pairs of validation, and "
-        f"in {own:.0%} of the pairs of held-out training samples",
-        limit=f"for inputs that are IDs: less than {_TURNED:.0%} in validation by {_SURELY:g} standard errors, and "
-        f"more than {1 - _TURNED:.0%} in training",
+        measured=f"samples labeled 1 get a higher output than others in {percent(area, 0)} of the pairs of validation, "
+        f"and in {percent(own, 0)} of the pairs of held-out training samples",
+        limit=f"for inputs that are IDs: less than {percent(_TURNED, 0)} in validation by {_SURELY:g} standard errors, "
+        f"and more than {percent(1 - _TURNED, 0)} in training",
         why="What the network learns from training is the opposite of what validation asks for.",
         remedy=_REMEDY,
     )
@@ -282,8 +282,8 @@ def _copies(evidence: Evidence) -> Finding | None:
     return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"{several(count, 'image occurs', 'images occur')} again, with the same label in {same:.0%} of the "
-        f"cases (by chance {chance:.0%})",
+        measured=f"{several(count, 'image occurs', 'images occur')} again, with the same label in {percent(same, 0)} "
+        f"of the cases (by chance {percent(chance, 0)})",
         limit=f"{_FEWEST} images occur again, with the same label as often as by chance",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
@@ -317,11 +317,11 @@ def _beside_validation(evidence: Evidence) -> Finding | None:
     return LABELS_RANDOM.finding(
         severity="error",
         where="training labels",
-        measured=f"a simple model ({name}) fitted to validation gets {known:.0%} of its held-out labels right and "
-        f"sees the same classes in {several(len(x), 'training sample')}, but their labels agree with these only by "
+        measured=f"a simple model ({name}) fitted to validation gets {percent(known, 0)} of its held-out labels right "
+        f"and sees the same classes in {several(len(x), 'training sample')}, but their labels agree with these only by "
         "chance",
-        limit=f"a model that gets {_SKILL:.0%} of the way from chance to perfect in validation, is as confident on "
-        "training samples, and does not agree with their labels",
+        limit=f"a model that gets {percent(_SKILL, 0)} of the way from chance to perfect in validation, is as "
+        "confident on training samples, and does not agree with their labels",
         why=NOTHING_TO_LEARN,
         remedy=_REMEDY,
     )

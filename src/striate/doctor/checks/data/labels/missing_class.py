@@ -15,6 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
 from striate.doctor.setup.batch import main_tensor
 from striate.records import Finding, Remedy
+from striate.wording import percent
 
 _SEEN, _ROWS = 10, 20
 _THRESHOLD = (
@@ -79,9 +80,9 @@ def _of_tokens(share: float, by_chance: float, tokens: list[int]) -> Finding:
     return MISSING_CLASS.finding(
         severity="error",
         where="the training sequences",
-        measured=f"{share:.0%} of the target tokens of validation sequences never occur in training (tokens "
-        f"{named}); between two halves of training it is {by_chance:.0%}",
-        limit=f"{SHARE:.0%} of the target tokens of validation never occur in training, {CHANCE:g} "
+        measured=f"{percent(share, 0)} of the target tokens of validation sequences never occur in training (tokens "
+        f"{named}); between two halves of training it is {percent(by_chance, 0)}",
+        limit=f"{percent(SHARE, 0)} of the target tokens of validation never occur in training, {CHANCE:g} "
         "times as many as between two halves of training",
         why="The network never predicts a token that it was never trained to predict: validation has sentences of "
         "another kind, or its words are numbered in another way.",

@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.scored_pairs import Scored
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _ONE_WAY, _OWN = 0.95, 0.9
 _FEWEST, _TURNED, _AS_OFTEN = 60, 30, 0.7
@@ -30,8 +30,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 yield PREFERRED_BOTH_WAYS.finding(
                     severity="error",
                     where="training samples",
-                    measured=f"{own:.0%} of the items whose scores the loss lowers are raised elsewhere for the "
-                    f"same user; two items of a user occur in opposite order {several(turned, 'time')}, and "
+                    measured=f"{percent(own, 0)} of the items whose scores the loss lowers are raised elsewhere for "
+                    f"the same user; two items of a user occur in opposite order {several(turned, 'time')}, and "
                     f"{several(by_chance, 'time')} if the lower items are drawn at random",
                     why="Each item is ranked above the items that it is ranked below elsewhere: there is nothing "
                     "to learn.",
@@ -61,9 +61,9 @@ def _opposite_pairs(users: torch.Tensor, first: torch.Tensor, second: torch.Tens
 
 PREFERRED_BOTH_WAYS = Check(
     codes=("data.labels-random",),
-    threshold=f"{_OWN:.0%} of the items whose scores the gradient lowers are raised elsewhere for the same user, "
-    f"and two items of a user occur in opposite order in {_TURNED} or more samples, {_AS_OFTEN:g} times as often as "
-    "by chance",
+    threshold=f"{percent(_OWN, 0)} of the items whose scores the gradient lowers are raised elsewhere for the same "
+    f"user, and two items of a user occur in opposite order in {_TURNED} or more samples, {_AS_OFTEN:g} times as often "
+    "as by chance",
     run=_run,
     quick=False,
     explains="loss.pairs-swapped data.label-noise optim.lr-too-low fit.*",

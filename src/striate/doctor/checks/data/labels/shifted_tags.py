@@ -17,6 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
 from striate.doctor.setup.batch import Path, leaf, leaves, main_tensor
 from striate.records import Finding
+from striate.wording import percent
 
 _COPIES, _CLEARLY = 0.5, 0.1
 _FEWER = 0.7
@@ -77,8 +78,8 @@ def _measured_by_words(evidence: Evidence, call: LossCall, batch: Any, path: Pat
     if float(moved[:, :middle].amax()) < CHANGED * scale or float(follows.amax()) >= CHANGED * scale:
         return None  # the network does not see what follows, or sees earlier labels: it may predict the next label
     return (
-        f"{1 - own:.0%} of the labels can be predicted from the word at their position, {1 - before:.0%} from the "
-        "word before, and the network sees the words that follow"
+        f"{percent(1 - own, 0)} of the labels can be predicted from the word at their position, "
+        f"{percent(1 - before, 0)} from the word before, and the network sees the words that follow"
     )
 
 

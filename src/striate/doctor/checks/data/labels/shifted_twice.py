@@ -10,6 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
+from striate.wording import percent
 
 _KINDS = ("LMHeadModel", "ForCausalLM")
 _IGNORED, _SAME, _FEWEST = -100, 0.9, 32
@@ -33,7 +34,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     yield SHIFTED_TWICE.finding(
         severity="error",
         where="the training batches",
-        measured=f"{following / counted:.0%} of the labels are the next token of input_ids, although "
+        measured=f"{percent(following / counted, 0)} of the labels are the next token of input_ids, although "
         f"{kind.__name__} shifts its labels itself",
         why="The network learns to predict the token after the next one: the generated text makes no sense.",
         remedy='pass the tokens without a shift: `batch["labels"] = batch["input_ids"].clone()`, with -100 for '
@@ -43,8 +44,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 SHIFTED_TWICE = Check(
     codes=("data.step-labels",),
-    threshold=f"for language models of transformers: {_SAME:.0%} of the labels that count are the next token of "
-    "input_ids, and fewer are the token at their own position",
+    threshold=f"for language models of transformers: {percent(_SAME, 0)} of the labels that count are the next token "
+    "of input_ids, and fewer are the token at their own position",
     run=_run,
     explains="fit.* model.sees-future",
 )

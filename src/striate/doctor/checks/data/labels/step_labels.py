@@ -27,7 +27,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import percent, several, show_shape
 
 _FEWEST_LEFT = 3
 """The fewest steps that blend samples, but only use the labels of one."""
@@ -144,8 +144,8 @@ def _blended(evidence: Evidence) -> Finding | None:
     if shares is not None:
         inputs, labels = shares
         measured = (
-            f"samples are blended: the network's input is {inputs:.0%} the original batch, but its labels count "
-            f"{labels:.0%}; the weights are exchanged in several steps"
+            f"samples are blended: the network's input is {percent(inputs, 0)} the original batch, but its labels "
+            f"count {percent(labels, 0)}; the weights are exchanged in several steps"
         )
         limit = "in several steps, inputs that are mostly one sample, and labels that count the other sample more"
         why = "Each input is mostly trained on the label of the sample that it contains least of."
@@ -154,7 +154,7 @@ def _blended(evidence: Evidence) -> Finding | None:
             f"samples are blended in pairs: of {total:,} partners with another class, only {right:,} have their "
             "class as the second label"
         )
-        limit = f"the second label is that of the partner in less than {_NAMED:.0%} of the blended samples"
+        limit = f"the second label is that of the partner in less than {percent(_NAMED, 0)} of the blended samples"
         why = "Each input is trained on the label of a sample that it does not contain."
     else:
         alone = [] if total else left_unblended(evidence)
@@ -162,11 +162,11 @@ def _blended(evidence: Evidence) -> Finding | None:
         if len(alone) < _FEWEST_LEFT or len(mostly) < 2 or max(alone) < 1 - _LESS:
             return None
         measured = (
-            f"samples are blended: the network's input is {mostly[0]:.0%} the original batch, and less than "
-            f"{_LESS:.0%} in {len(mostly)} of {several(len(alone), 'step')}, but the loss only gets the original "
-            "labels"
+            f"samples are blended: the network's input is {percent(mostly[0], 0)} the original batch, and less than "
+            f"{percent(_LESS, 0)} in {len(mostly)} of {several(len(alone), 'step')}, but the loss only gets the "
+            "original labels"
         )
-        limit = f"less than {_LESS:.0%} of a blend is the sample whose label counts alone, in two or more steps"
+        limit = f"less than {percent(_LESS, 0)} of a blend is the sample whose label counts alone, in two or more steps"
         why = "Each input is about half the time trained on the label of the sample that it contains least of."
     return STEP_LABELS.finding(
         severity="error",

@@ -20,7 +20,7 @@ from striate.doctor.evidence.read_batches import positions_drawn
 from striate.doctor.setup.recorded_iterators import draws_own_batches, has_own_batch_sampler
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 FEW_DRAWN, _OFTEN = 100, 8
@@ -69,7 +69,7 @@ def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
             where="the sampler of the training loader",
             measured=measured,
             limit=f"a sampler that draws the same samples in {_PASSES} passes: at most {FEW_DRAWN}, and at most "
-            f"{_LEFT_OUT:.0%} of the data set",
+            f"{percent(_LEFT_OUT, 0)} of the data set",
             why=_WHY,
             remedy="let the sampler draw from all indices: `pool[torch.randperm(len(pool))[:k]]`",
         )

@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.keypoints import Keypoints, keypoints_of
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _ALWAYS, _MIXED = 0.95, 0.75
 """The least share of validation samples in which a point is left of another, and the largest share of training
@@ -40,10 +40,10 @@ def left_of_points(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Find
                     AUGMENTATION,
                     f"in {several(len(mirrored), 'pair')} of draws, the second with left and right "
                     f"exchanged, points are mirrored but keep their numbers: point {left} is left of point {right} "
-                    f"in {before:.0%} of validation and in {after:.0%} of training, and they look like mirror "
-                    "images of each other",
-                    f"a point on the left of another in {_ALWAYS:.0%} or more of validation, but in "
-                    f"{_MIXED:.0%} or less of training",
+                    f"in {percent(before, 0)} of validation and in {percent(after, 0)} of training, and they look like "
+                    "mirror images of each other",
+                    f"a point on the left of another in {percent(_ALWAYS, 0)} or more of validation, but in "
+                    f"{percent(_MIXED, 0)} or less of training",
                     "In a mirrored image the left eye is the right one: half of these targets are wrong.",
                     f"exchange them after the flip: `points[[{left}, {right}]] = points[[{right}, {left}]]`, "
                     "and likewise for all pairs",

@@ -13,7 +13,7 @@ from striate.doctor.evidence.draws import drawn_twice, noise
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import is_grid
 from striate.doctor.evidence.nearness import first_of_each
-from striate.wording import show_shape
+from striate.wording import percent, show_shape
 
 MOST = 512
 """The most samples for statistics and predictions."""
@@ -63,8 +63,8 @@ def tokens_apart(known: torch.Tensor, x: torch.Tensor) -> str:
     if new < max(TOKENS, CHANCE * by_chance):
         return ""
     return (
-        f"{new:.0%} of the pairs of neighboring tokens in validation do not occur in training; between two halves "
-        f"of training it is {by_chance:.0%}"
+        f"{percent(new, 0)} of the pairs of neighboring tokens in validation do not occur in training; between two "
+        f"halves of training it is {percent(by_chance, 0)}"
     )
 
 
@@ -94,8 +94,8 @@ def smoothness_apart(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -
     return (
         f"neighboring pixels differ by {'less' if middle < low else 'more'} than {middle:.2g} standard deviations "
         f"in half of the validation images, and by {'more' if middle < low else 'less'} than "
-        f"{low if middle < low else high:.2g} in {1 - OUTSIDE:.0%} of the training images: validation was resized, "
-        "cropped or filtered in another way"
+        f"{low if middle < low else high:.2g} in {percent(1 - OUTSIDE, 0)} of the training images: validation was "
+        "resized, cropped or filtered in another way"
     )
 
 

@@ -47,6 +47,7 @@ from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import Path, altered
 from striate.doctor.setup.syntax import called
 from striate.records import Finding
+from striate.wording import percent
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 LOSS, LOSS_CORRECTED, _OF_START = 1.5, 1.15, 0.05
@@ -76,11 +77,12 @@ _UNPREPARED = (
     "training step"
 )
 _TOKENS_APART = (
-    f"{TOKENS:.0%} of the pairs of neighboring tokens do not occur in training, {CHANCE:g} times as many as between "
-    f"halves of training, and validation is predicted worse by {GAP:g}, or has {LOSS:g} times the loss"
+    f"{percent(TOKENS, 0)} of the pairs of neighboring tokens do not occur in training, {CHANCE:g} times as many as "
+    f"between halves of training, and validation is predicted worse by {GAP:g}, or has {LOSS:g} times the loss"
 )
 _SMOOTHNESS = (
-    f"half of validation is smoother or rougher than {1 - OUTSIDE:.0%} of training, and predicted worse by {BEHIND:g}"
+    f"half of validation is smoother or rougher than {percent(1 - OUTSIDE, 0)} of training, and predicted worse by "
+    f"{BEHIND:g}"
 )
 _SCALES_APART = (
     f"scales that differ by {FAR:g}; correcting them lowers the loss from {LOSS:g} times that of training "

@@ -13,7 +13,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaf, leaves
 from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 RANGES, _FEWEST_ROWS = 3.0, 30
 _MOST_CODED, _CODES, _OFTEN_ENOUGH = 40, 12, 8
@@ -67,7 +67,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where="validation targets",
             measured=targets,
-            limit=f"all targets lie beyond {1 - OUTSIDE:.0%} of those of training",
+            limit=f"all targets lie beyond {percent(1 - OUTSIDE, 0)} of those of training",
             why="The samples were split in the order of the targets: validation has targets that the network never "
             "saw.",
             remedy="shuffle before the split: `order = torch.randperm(len(x))`, `torch.utils.data.random_split`, or "
@@ -174,8 +174,8 @@ def _targets_apart(evidence: Evidence) -> tuple[str | None, bool]:
     gap = max(float(x.min() - known.max()), float(known.min() - x.max()))
     another_unit = gap > min(float(x.max() - x.min()), float(known.max() - known.min()))
     return (
-        f"validation targets range from {float(x.min()):.3g} to {float(x.max()):.3g}, and {1 - 2 * OUTSIDE:.0%} of "
-        f"those of training from {low:.3g} to {high:.3g}",
+        f"validation targets range from {float(x.min()):.3g} to {float(x.max()):.3g}, and "
+        f"{percent(1 - 2 * OUTSIDE, 0)} of those of training from {low:.3g} to {high:.3g}",
         another_unit,
     )
 

@@ -21,7 +21,7 @@ from striate.doctor.evidence.nearness import columns_shuffled, copies_in
 from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.records import Finding, Remedy, Severity
-from striate.wording import several
+from striate.wording import percent, several
 
 _SHARE, _GRAVE, _FEWEST = 0.2, 0.5, 10
 _MOST, _ALL = 2000, 0.95
@@ -165,8 +165,8 @@ def _read_data_set(evidence: Evidence) -> torch.Tensor:
 
 DUPLICATES = Check(
     codes=("data.duplicates",),
-    threshold=f"a warning if {_SHARE:.0%} of the samples are copies (for tables, three times as many as "
-    f"by chance), an error from {_GRAVE:.0%}; a note for token sequences if less than {_ALL:.0%} have "
+    threshold=f"a warning if {percent(_SHARE, 0)} of the samples are copies (for tables, three times as many as "
+    f"by chance), an error from {percent(_GRAVE, 0)}; a note for token sequences if less than {percent(_ALL, 0)} have "
     "copies, and if copies balance the classes or the step varies them",
     run=_find_duplicates,
     explains="data.imbalance data.label-noise data.missing-class data.too-few fit.overfit",

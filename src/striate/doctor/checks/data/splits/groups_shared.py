@@ -22,7 +22,7 @@ from striate.doctor.evidence.nearness import comparable
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import argument
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _GROUP = re.compile(
     r"(^|_)(patient|subject|speaker|person|animal|specimen|recording|slide|volunteer)(_?(id|name|no))?$"
@@ -57,7 +57,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             where=f"`{key}` of the rows of both data sets",
             measured=f"{len(shared)} of {several(len(other), 'value')} of `{key}` in validation also occur in "
             f"training, which has {len(train[key]) / len(known):.2g} samples of each",
-            limit=f"{_EACH:g} or more samples of each value, and {_SHARED:.0%} of the validation values in "
+            limit=f"{_EACH:g} or more samples of each value, and {percent(_SHARED, 0)} of the validation values in "
             "training, too",
             why=_WHY,
             remedy=f"split by `{key}`, not by rows: `sklearn.model_selection.GroupKFold` or `GroupShuffleSplit` with "
@@ -108,12 +108,12 @@ def _by_arrays(evidence: Evidence) -> Iterator[Finding]:
                 + (
                     f"training, though `{given}` is given the groups, which not every splitter of scikit-learn obeys"
                     if given
-                    else f"training; in {nearer:.0%} of the pairs of samples with the same value the two are nearer to "
-                    f"each other than to {_OTHERS} samples with other values"
+                    else f"training; in {percent(nearer, 0)} of the pairs of samples with the same value the two are "
+                    f"nearer to each other than to {_OTHERS} samples with other values"
                 ),
-                limit=f"{_SHARED:.0%} of the validation values also occur in training, with {_EACH:g} to {_MOST_EACH} "
-                f"samples of each; and {_NEARER:.0%} of the pairs of samples with the same value are nearer to each "
-                f"other than to {_OTHERS} others, or a `split` gets the values as groups",
+                limit=f"{percent(_SHARED, 0)} of the validation values also occur in training, with {_EACH:g} to "
+                f"{_MOST_EACH} samples of each; and {percent(_NEARER, 0)} of the pairs of samples with the same value "
+                f"are nearer to each other than to {_OTHERS} others, or a `split` gets the values as groups",
                 why=_WHY,
                 remedy=f"split by `{groups}`, not by samples: `sklearn.model_selection.GroupKFold` or "
                 f"`GroupShuffleSplit` with `groups={groups}`",

@@ -25,7 +25,7 @@ from striate.doctor.evidence.read_batches import shared_positions
 from striate.doctor.evidence.samples import Samples, gathered
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _SHARE, _GRAVE, _FEWEST = 0.02, 0.05, 3
 _GRAVE_NEAR = 0.2
@@ -36,18 +36,18 @@ _COLUMNS = 3
 _CERTAIN = 4.0
 _LARGER = 3
 """The most values of a stored image for each value of an input; larger images are cut into several samples."""
-_FROM = f"a warning from {_SHARE:.0%} of validation and {_FEWEST} samples, an error from {_GRAVE:.0%}"
+_FROM = f"a warning from {percent(_SHARE, 0)} of validation and {_FEWEST} samples, an error from {percent(_GRAVE, 0)}"
 _EQUAL = (
-    f"{_FROM}; for tables, whose rows may be equal by chance, {_TABLE:.0%} and three times chance; a note for token "
-    "sequences, and drawings in one color, that training repeats half as often"
+    f"{_FROM}; for tables, whose rows may be equal by chance, {percent(_TABLE, 0)} and three times chance; a note for "
+    "token sequences, and drawings in one color, that training repeats half as often"
 )
 _PAIRS_EQUAL = (
-    f"{_TABLE:.0%} of the validation pairs, such as users and items, and at most a tenth as many repeated in "
-    f"training; an error from {_GRAVE:.0%}"
+    f"{percent(_TABLE, 0)} of the validation pairs, such as users and items, and at most a tenth as many repeated in "
+    f"training; an error from {percent(_GRAVE, 0)}"
 )
 _NEARLY_EQUAL = (
-    f"{_GRAVE:.0%} of validation, three times as many as within training, by more than {_CERTAIN:g} standard "
-    f"errors; an error from {_GRAVE_NEAR:.0%}"
+    f"{percent(_GRAVE, 0)} of validation, three times as many as within training, by more than {_CERTAIN:g} standard "
+    f"errors; an error from {percent(_GRAVE_NEAR, 0)}"
 )
 
 
@@ -233,7 +233,7 @@ def _nearly_equal(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, usef
             f"times that to the tenth nearest (the first: validation sample {int(useful[first])} and training "
             f"sample {int(across.nearest[first])})",
             _GRAVE_NEAR,
-            f"{MOST_OF_THEM:.0%} of validation is equal to training samples except for brightness and contrast",
+            f"{percent(MOST_OF_THEM, 0)} of validation is equal to training samples except for brightness and contrast",
         )
         return
     error = (max(usual * (1 - usual), 1e-4) * (1 / len(x) + 1 / len(known))) ** 0.5
@@ -251,7 +251,7 @@ def _nearly_equal(evidence: Evidence, x: torch.Tensor, known: torch.Tensor, usef
         count,
         len(x),
         "nearly identical to a training sample: their distance is less than 0.3 times that to the tenth nearest; "
-        f"within training this holds for {usual:.1%} (the first: validation sample {int(useful[first])} and "
+        f"within training this holds for {percent(usual)} (the first: validation sample {int(useful[first])} and "
         f"training sample {int(across.nearest[first])})",
         _GRAVE_NEAR,
         _NEARLY_EQUAL,

@@ -14,7 +14,7 @@ from striate.doctor.checks.data.splits.overlap.named_parts import named_pairs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _SHARE, _FEWEST, _MOST = 0.2, 5, 64
 _TRAINING, _NUMBERS = 4000, 400_000
@@ -33,8 +33,8 @@ _VALUES, _MANY_VALUES = 20, 200
 chance."""
 
 _BY_NUMBER = (
-    f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin with a stretch of a training window, and half as "
-    "many end with one"
+    f"{percent(_SHARE, 0)} of the windows, and {_FEWEST} or more, begin with a stretch of a training window, and half "
+    "as many end with one"
 )
 
 
@@ -176,8 +176,8 @@ def _best_correlation(train: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
 
 WINDOWS_SHARED = Check(
     codes=("data.leak",),
-    threshold=f"{_SHARE:.0%} of the windows, and {_FEWEST} or more, begin or end with a third of a window (half of "
-    f"a clip) that correlates by more than {_EQUAL:g} ({_SAME:g} if less of it is noise) with a stretch of "
+    threshold=f"{percent(_SHARE, 0)} of the windows, and {_FEWEST} or more, begin or end with a third of a window "
+    f"(half of a clip) that correlates by more than {_EQUAL:g} ({_SAME:g} if less of it is noise) with a stretch of "
     "training, both differenced twice; not if it also correlates backward, or windows only begin with one",
     run=_run,
     explains="fit.overfit",

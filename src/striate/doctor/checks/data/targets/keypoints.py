@@ -13,6 +13,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.keypoints import Keypoints, keypoints_of
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.records import Finding
+from striate.wording import percent
 
 _SMALLER = 1.3
 """The least ratio of the sides of image and map by which cells and pixels can be distinguished."""
@@ -33,7 +34,7 @@ def unscaled_maps(evidence: Evidence) -> Finding | None:
         severity="error",
         where="training targets",
         measured=f"maps of {size} peak at the points in pixels of the image, although a cell has "
-        f"{float(found.scale[0]):g} pixels; {lost:.0%} of the points are outside their map",
+        f"{float(found.scale[0]):g} pixels; {percent(lost, 0)} of the points are outside their map",
         threshold="peaks within one cell of the points in pixels, and not of the points in cells",
         why="Peaks are at twice their position or farther, or missing; decoded points are scaled once more.",
         remedy="draw the maps around `points / stride`",

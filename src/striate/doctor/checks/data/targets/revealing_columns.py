@@ -14,7 +14,7 @@ from striate.doctor.evidence.partial_likelihood import depends_on_duration, dura
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Severity
-from striate.wording import several
+from striate.wording import percent, several
 
 LINEAR = 1e-6
 """The largest share of a target's variance that a scaled input leaves; rounding leaves a tenth of that."""
@@ -78,14 +78,14 @@ def revealed_durations(evidence: Evidence) -> Iterator[RevealedTarget]:
             ):
                 continue
             yield RevealedTarget(
-                f"number {column} of the {several(len(order), 'input number')} puts {float(order[column]):.1%} of "
+                f"number {column} of the {several(len(order), 'input number')} puts {percent(float(order[column]))} of "
                 f"the pairs of {several(len(rows), 'sample')} in the order of the durations that the loss gets, if "
-                f"the event was observed; no other number puts more than {float(others.max()):.0%}",
+                f"the event was observed; no other number puts more than {percent(float(others.max()), 0)}",
                 "check when that column is known: remove values that are counted until the event, such as a "
                 f"customer's invoices: `inputs = torch.cat([inputs[:, :{column}], inputs[:, {column + 1}:]], 1)`",
                 severity="warning",
-                limit=f"a column puts {_IN_ORDER:.0%} of the pairs of samples with an observed event in the order "
-                f"of the durations that the loss gets, and no other {_UNORDERED:.0%}",
+                limit=f"a column puts {percent(_IN_ORDER, 0)} of the pairs of samples with an observed event in the "
+                f"order of the durations that the loss gets, and no other {percent(_UNORDERED, 0)}",
             )
             return
 
@@ -245,13 +245,13 @@ def _revealed_classes(values: torch.Tensor, target: torch.Tensor) -> Iterator[Re
         yield RevealedTarget(
             f"number {place} of the {values.shape[1]} numbers of a row separates the two classes by a threshold, "
             f"without an error in {several(len(values), 'row')}; all others together (a linear model) are right in "
-            f"{right:.0%}",
+            f"{percent(right, 0)}",
             "check when that column is known: remove values that only exist once the class is known, such as the "
             f"last invoice of those who left: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], "
             "1)`",
             severity="warning",
             limit="one column separates two classes by a threshold without an error, and all others are wrong in "
-            f"{_OTHERS:.0%} or more",
+            f"{percent(_OTHERS, 0)} or more",
         )
 
 
@@ -270,12 +270,12 @@ def _revealed_counts(values: torch.Tensor, counts: torch.Tensor) -> Iterator[Rev
     yield RevealedTarget(
         f"number {place} of the {values.shape[1]} numbers of a row separates targets of zero from all others by a "
         f"threshold, without an error in {several(len(values), 'row')}; all other numbers together (a linear model) "
-        f"are right in {right:.0%}; and it puts {order:.0%} of the pairs of the other targets in order",
+        f"are right in {percent(right, 0)}; and it puts {percent(order, 0)} of the pairs of the other targets in order",
         "check when that column is known: remove values that come with each counted event, such as the cost of "
         f"claims: `inputs = torch.cat([inputs[:, :{place}], inputs[:, {place + 1}:]], 1)`",
         severity="warning",
-        limit=f"one column separates counts of zero from others without an error and puts {_WITH_COUNTS:.0%} of the "
-        f"pairs of those in order, and all others are wrong in {_OTHERS:.0%} or more",
+        limit=f"one column separates counts of zero from others without an error and puts {percent(_WITH_COUNTS, 0)} "
+        f"of the pairs of those in order, and all others are wrong in {percent(_OTHERS, 0)} or more",
     )
 
 

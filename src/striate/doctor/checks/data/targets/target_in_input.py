@@ -26,7 +26,7 @@ from striate.doctor.evidence.padding import padding_value
 from striate.doctor.evidence.token_targets import by_position, class_losses, token_inputs
 from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.records import Finding, Severity
-from striate.wording import several
+from striate.wording import percent, several
 
 CODE = "data.target-in-input"
 _SAME = 0.5
@@ -37,7 +37,9 @@ _RELATED, _ROUGH = 0.2, 0.7
 images)."""
 _PLACES = 6
 """The most positions whose outputs are compared: a decoder may get its own predictions at some."""
-_SAME_TOKENS = f"{_SAME:.0%} of the targets that count, without padding, are the input tokens at the same position"
+_SAME_TOKENS = (
+    f"{percent(_SAME, 0)} of the targets that count, without padding, are the input tokens at the same position"
+)
 _CORRELATED, _FEWEST_ROUGH = 0.9, 8
 """The least correlation of noise levels with second differences, and the fewest samples."""
 
@@ -102,7 +104,7 @@ def _tokens(evidence: Evidence) -> Iterator[Finding]:
             if short or not _is_only_sequence(evidence, tokens) or not _looked_up(evidence, tokens):
                 continue
             yield _finding(
-                f"{share:.0%} of the targets that count are the input token at the same position",
+                f"{percent(share, 0)} of the targets that count are the input token at the same position",
                 "shift the targets, `inputs, targets = tokens[:, :-1], tokens[:, 1:]`; for masked tokens, mask the "
                 "input and count only those: `targets[~masked] = -100`",
                 limit=_SAME_TOKENS,
@@ -135,8 +137,8 @@ def _decoder_gets_targets(evidence: Evidence) -> Iterator[Finding]:
         if len(same) < _FEWEST or len(given[counted].unique()) < 5 or float(same.float().mean()) < _SAME:
             continue
         yield _finding(
-            f"{float(same.float().mean()):.0%} of the targets that count are the word that the network gets at that "
-            "position",
+            f"{percent(float(same.float().mean()), 0)} of the targets that count are the word that the network gets at "
+            "that position",
             "pass the words up to the last and predict those from the second on: `words[:, :-1]` and `words[:, 1:]`",
             limit=_SAME_TOKENS,
         )
@@ -167,7 +169,7 @@ def _fed_back(evidence: Evidence) -> Iterator[Finding]:
                 continue
             if _depends_on_targets(evidence, target):
                 yield _finding(
-                    f"{float(same.float().mean()):.0%} of the targets that count are the word that the network "
+                    f"{percent(float(same.float().mean()), 0)} of the targets that count are the word that the network "
                     "looks up in the same step, and its outputs depend on it",
                     "feed the word before the target: `word = target[t - 1]` for `target[t]`",
                     limit=f"{_SAME_TOKENS}, and change the outputs there",

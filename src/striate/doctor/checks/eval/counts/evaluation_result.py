@@ -30,7 +30,7 @@ from striate.doctor.evidence.quality import are_distances
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import leaf, leaves
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed, percent, several
 
 _LOGGED, _PERFECT = 0.05, 1e-4
 _SEPARATED = 0.1
@@ -117,8 +117,8 @@ def _lie_within(found: EvaluationCall, least: float, most: float) -> bool:
 def _other_side(where: str, text: str, least: float, most: float) -> Finding:
     return wrong_count(
         where,
-        f"{text}, though the outputs, on the side where the network puts samples of label 1, give {least:.1%} to "
-        f"{most:.1%} at any threshold",
+        f"{text}, though the outputs, on the side where the network puts samples of label 1, give {percent(least)} to "
+        f"{percent(most)} at any threshold",
         "The outputs on the wrong side of the threshold count as 1: the number falls as the network learns.",
         "count as 1 what lies on the side where the loss puts it: `same = distance < threshold` if it pulls pairs of "
         "target 1 together, `different = distance > threshold` if it pushes them apart",
@@ -213,9 +213,9 @@ def _no_accuracy(where: str, text: str, right: torch.Tensor) -> Finding:
     return wrong_count(
         where,
         f"{text} for a network with {int(right.sum())} of {several(len(right), 'validation sample')} right, "
-        f"{float(right.float().mean()):.1%}",
+        f"{percent(float(right.float().mean()))}",
         "The reported accuracy is not that of the predictions.",
         "compare classes and labels of the same shape, `(logits.argmax(-1) == labels).sum()`, and divide by "
         "the number of labels",
-        f"the reported accuracy differs from the true one by {_LOGGED:.0%} or more",
+        f"the reported accuracy differs from the true one by {percent(_LOGGED, 0)} or more",
     )

@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _LIKE, _TIMES = 0.8, 2.0
 _NEAR, _FAR = 0.3, 1.1
@@ -51,9 +51,9 @@ def _of_positives(evidence: Evidence) -> Iterator[Finding]:
         yield CLASS_WEIGHTS.finding(
             severity="warning",
             where="pos_weight of the loss",
-            measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
-            f"positive, and pos_weight is {float(actual[place].exp()):.3g}; the balanced one is "
-            f"{float(expected[place].exp()):.3g}",
+            measured=f"{percent(float(share[place]), 0)} of the "
+            f"targets{f' of output {place}' if len(share) > 1 else ''} are positive, and pos_weight is "
+            f"{float(actual[place].exp()):.3g}; the balanced one is {float(expected[place].exp()):.3g}",
             limit="a pos_weight and the balanced one on different sides of 1, each by a factor of two",
             why="The weight makes common targets count even more, so the network hardly ever predicts rare ones.",
             remedy="divide the number of negatives by that of positives: "
@@ -77,8 +77,9 @@ def _of_outputs(evidence: Evidence) -> Iterator[Finding]:
         yield CLASS_WEIGHTS.finding(
             severity="warning",
             where="weight of the loss",
-            measured=f"{float(share[place]):.0%} of the targets{f' of output {place}' if len(share) > 1 else ''} are "
-            f"positive, and weight is {float(actual[place].exp()):.3g}, the ratio of negatives to positives",
+            measured=f"{percent(float(share[place]), 0)} of the "
+            f"targets{f' of output {place}' if len(share) > 1 else ''} are positive, and weight is "
+            f"{float(actual[place].exp()):.3g}, the ratio of negatives to positives",
             limit="the weight of each output is the ratio of negatives to positives, within a factor of 1.5, and this "
             "is two or more for one of them",
             why="It multiplies the loss of positives and negatives alike, so rare positives count as little as before.",
@@ -184,7 +185,7 @@ def _of_even_classes(evidence: Evidence) -> Iterator[Finding]:
         f"{weights[most]:.3g} and {weights[least]:.3g}, with {counts[most]:,.0f} and "
         f"{several(int(counts[least]), 'sample')}{words}",
         limit=f"weights by which a class counts {IMBALANCED} times as much as another; a warning from "
-        f"{VERY_IMBALANCED}; a note if {_FOUND:.0%} of the other class are found in validation",
+        f"{VERY_IMBALANCED}; a note if {percent(_FOUND, 0)} of the other class are found in validation",
         why="The loss is lowest if the network predicts the class with the large weight wherever it is in doubt.",
         remedy="leave out the weights; if classes are rare, use the inverse of the counts: "
         "`nn.CrossEntropyLoss(weight=counts.sum() / (len(counts) * counts.float()))`",

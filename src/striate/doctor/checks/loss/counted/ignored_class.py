@@ -16,7 +16,7 @@ from striate.doctor.evidence.padding import padding_value, target_rows
 from striate.doctor.evidence.token_targets import class_losses, next_token_targets, token_inputs
 from striate.doctor.setup.batch import leaf, main_tensor
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _FEWEST = 0.005
 """Share of the targets below which ignored ones do no harm."""
@@ -30,7 +30,8 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
     blank = blank_as_class(evidence)
     if blank is not None:
         yield _finding(
-            f"{blank[0]:.0%} of the targets of ctc_loss are {blank[1]}, which is its blank: no output predicts them",
+            f"{percent(blank[0], 0)} of the targets of ctc_loss are {blank[1]}, which is its blank: no output predicts "
+            "them",
             "number the classes from 1 if the blank is 0, or use `nn.CTCLoss(blank=K)` with one more output",
             "targets that are the blank of ctc_loss",
         )
@@ -47,10 +48,10 @@ def _ignored(evidence: Evidence) -> Iterator[Finding]:
         if _is_padding(evidence, call.target.cpu(), call.ignored):
             continue
         yield _finding(
-            f"ignore_index={call.ignored} leaves out {share:.0%} of the targets, those of class {call.ignored}, but "
-            f"one of the network's {classes} outputs is for this class",
+            f"ignore_index={call.ignored} leaves out {percent(share, 0)} of the targets, those of class "
+            f"{call.ignored}, but one of the network's {classes} outputs is for this class",
             "use a number that is not a class, in the loss and in the data: `nn.CrossEntropyLoss(ignore_index=-100)`",
-            f"ignore_index is the number of an output and of {_FEWEST:.1%} of the targets, which are not padding",
+            f"ignore_index is the number of an output and of {percent(_FEWEST)} of the targets, which are not padding",
         )
         return
     yield from _without_gradient(evidence)
@@ -100,13 +101,14 @@ def _without_gradient(evidence: Evidence) -> Iterator[Finding]:
     signed = len(kinds) == 2 and lost == [0]
     yield _finding(
         f"in {several(len(counted.samples), 'step')} no gradient comes back from targets of class "
-        f"{', '.join(map(str, lost[:5]))}, {share:.0%} of all, but {float(rest.float().mean()):.0%} of the others "
-        "have one",
+        f"{', '.join(map(str, lost[:5]))}, {percent(share, 0)} of all, but {percent(float(rest.float().mean()), 0)} of "
+        "the others have one",
         "use labels -1 and 1 if the loss multiplies by them (a hinge, `nn.SoftMarginLoss()`, "
         "`nn.CosineEmbeddingLoss()`): `2 * labels - 1`; else use `nn.BCEWithLogitsLoss()`, which counts both classes"
         if signed
         else "remove weights and masks that are 0 for a class: `nn.CrossEntropyLoss()` counts all classes",
-        f"none of at least {_LEAST} targets of a class has a gradient, but {_COUNTED:.0%} of the others have one",
+        f"none of at least {_LEAST} targets of a class has a gradient, but {percent(_COUNTED, 0)} of the others have "
+        "one",
     )
 
 

@@ -14,6 +14,7 @@ from striate.doctor.evidence.padding import padded_positions, padding_value, tar
 from striate.doctor.evidence.token_targets import class_losses, token_inputs
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
+from striate.wording import percent
 
 _PADDED = 0.05
 """Share of padding among the positions, from which on it makes up a good part of the loss."""
@@ -60,8 +61,8 @@ def _by_lengths(evidence: Evidence) -> tuple[str, str] | None:
     if found is None or found[0] < _PADDED:
         return None
     return (
-        f"{found[0]:.0%} of the targets within the lengths that ctc_loss gets are {found[1]}, its blank, at the ends "
-        "of rows: they only pad rows to the longest of the batch",
+        f"{percent(found[0], 0)} of the targets within the lengths that ctc_loss gets are {found[1]}, its blank, at "
+        "the ends of rows: they only pad rows to the longest of the batch",
         "pass the length of each target itself: `target_lengths = torch.tensor([len(text) for text in texts])`",
     )
 
@@ -82,7 +83,7 @@ def _by_targets(evidence: Evidence) -> tuple[str, str] | None:
         share = float((rows == filler).float().mean())
         if share >= _PADDED:
             return (
-                f"{share:.0%} of the targets are {filler}, which only pads rows to the longest of the batch, "
+                f"{percent(share, 0)} of the targets are {filler}, which only pads rows to the longest of the batch, "
                 "but they count in the loss",
                 f"`nn.CrossEntropyLoss(ignore_index={filler})`; leave padding out of the accuracy, too: "
                 f"`known = targets != {filler}`",
@@ -133,8 +134,8 @@ def _by_gradient(evidence: Evidence) -> tuple[str, str] | None:
     if share < _PADDED or counted_share < _MOST:
         return None
     return (
-        f"{share:.0%} of the positions are padding, and from {counted_share:.0%} of them a gradient comes back to the "
-        "network's outputs",
+        f"{percent(share, 0)} of the positions are padding, and from {percent(counted_share, 0)} of them a gradient "
+        "comes back to the network's outputs",
         _MASKED,
     )
 
@@ -149,8 +150,8 @@ def _in_mean(evidence: Evidence) -> tuple[str, str] | None:
         unreduced = call.reduction == "none" and call.value.numel() == padded.numel() and bool(call.gradients)
         if unreduced and share >= _PADDED and abs(sum(call.gradients) - (1 - share)) < _SAME:
             return (
-                f"the losses of padding are set to 0, but the mean is taken over all positions, {share:.0%} of which "
-                "are padding",
+                f"the losses of padding are set to 0, but the mean is taken over all positions, {percent(share, 0)} of "
+                "which are padding",
                 _MASKED,
             )
     return None
@@ -162,8 +163,8 @@ def _has(batch: object, targets: torch.Tensor) -> bool:
 
 PADDING_COUNTED = Check(
     codes=("loss.padding-counted",),
-    threshold=f"{_PADDED:.0%} of the positions are padding, according to one number at the ends of rows or to a mask, "
-    f"and are not ignored, or {_MOST:.0%} of them have a gradient, or they count in a mean",
+    threshold=f"{percent(_PADDED, 0)} of the positions are padding, according to one number at the ends of rows or to "
+    f"a mask, and are not ignored, or {percent(_MOST, 0)} of them have a gradient, or they count in a mean",
     run=_run,
     explains="loss.ignored-class data.imbalance",
 )

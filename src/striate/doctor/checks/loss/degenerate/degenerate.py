@@ -29,7 +29,7 @@ from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import altered, copied, leaf, main_tensor, size_of
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _FALLEN = 0.2
 _FALLING = 0.8
@@ -111,7 +111,7 @@ def _ignores_targets(evidence: Evidence) -> str | None:
         return None
     reached = "predictions are no better than a guess"
     if known.accuracy is not None:
-        reached = f"the accuracy is {known.accuracy:.0%} (the most common class: {known.common:.0%})"
+        reached = f"the accuracy is {percent(known.accuracy, 0)} (the most common class: {percent(known.common, 0)})"
     replaced = "" if usual else ", which are replaced by the network's own predictions"
     return (
         f"loss and gradients are {_IGNORED} in another order{replaced}; after "
@@ -231,7 +231,9 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
             return None
         predictions = f"the metric of the predictions goes from {begun.loss:.3g} to {known.loss:.3g}"
         if known.accuracy is not None:
-            predictions = f"the accuracy is {known.accuracy:.0%} (the most common class: {known.common:.0%})"
+            predictions = (
+                f"the accuracy is {percent(known.accuracy, 0)} (the most common class: {percent(known.common, 0)})"
+            )
         same = "" if moved is None else f"; with targets of other samples the loss is {moved:.3g}"
         return f"but {predictions}{same}"
     deviation = _deviation(after.outputs) / max(_deviation(start.outputs), 1e-12)
@@ -360,9 +362,9 @@ _OF_FINITE: tuple[_Rule, ...] = (
     (_lower_for_equal_outputs, "the loss is lower for one number in all outputs than for right predictions"),
     (
         _falls_alone,
-        f"the loss falls below {_FALLEN:.0%}, {_BEHIND:g} times more than the metric of the predictions, and with "
-        f"targets of other samples to {_BLIND:.0%}, or to 1.5 times itself; without targets, the standard deviation of "
-        f"outputs falls to {_FLAT:.0%}",
+        f"the loss falls below {percent(_FALLEN, 0)}, {_BEHIND:g} times more than the metric of the predictions, and "
+        f"with targets of other samples to {percent(_BLIND, 0)}, or to 1.5 times itself; without targets, the standard "
+        f"deviation of outputs falls to {percent(_FLAT, 0)}",
     ),
     (_only_pulls, "each pair of embeddings is pulled together, or each is pushed apart"),
     (

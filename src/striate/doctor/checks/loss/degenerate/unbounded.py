@@ -15,7 +15,7 @@ from striate.doctor.evidence.quality import form_of, quality
 from striate.doctor.evidence.substituted_outputs import Substitute, loss_of, step_outputs
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import main_tensor, parts, size_of
-from striate.wording import several
+from striate.wording import percent, several
 
 _SIZES = (10.0, 100.0, 1000.0)
 _FASTER = 5.0
@@ -166,7 +166,7 @@ def right_class_masked(evidence: Evidence) -> str | None:
         share = len(masked) / max(len(right), 1)
         if share >= _SHARE and _are_mask_scores(masked):
             return (
-                f"for {share:.0%} of the targets of {call.name} the right class has the score of a mask, "
+                f"for {percent(share, 0)} of the targets of {call.name} the right class has the score of a mask, "
                 f"{float(right.min()):.1g}"
             )
     return None

@@ -22,7 +22,7 @@ from striate.doctor.evidence.substituted_outputs import loss_depends_on, loss_of
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import altered, leaves, main_tensor, parts, size_of
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 CODE = "loss.pairs-swapped"
 _FEWEST = 60
@@ -81,7 +81,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the loss",
         measured=f"the gradient pulls {several(len(pulled), 'pair')} of embeddings together and pushes {len(pushed)} "
-        f"apart, but the inputs of the pulled pairs are closer to each other in only {nearer:.0%} of comparisons",
+        f"apart, but the inputs of the pulled pairs are closer to each other in only {percent(nearer, 0)} of "
+        "comparisons",
         limit=f"inputs of pulled pairs that are farther apart than those of pushed pairs, by {_ERRORS:g} standard "
         f"errors, with at least {_FEWEST} pairs of each kind",
         why="Positive and negative, or equal and different, are exchanged: similar samples end far apart.",
@@ -163,9 +164,9 @@ def _other_views(evidence: Evidence) -> Finding | None:
             severity="error",
             where="the loss",
             measured=f"with two identical views of each of {several(len(one), 'sample')}, the score that the loss asks "
-            f"for is the highest in {share:.0%} of {several(len(scores), 'row')}",
+            f"for is the highest in {percent(share, 0)} of {several(len(scores), 'row')}",
             limit="with two identical views of each sample, the loss asks for the highest score in at most "
-            f"{_PARTNERS:.0%} of the rows",
+            f"{percent(_PARTNERS, 0)} of the rows",
             why=_OF_OTHERS,
             remedy=_ONE_ORDER,
         )
@@ -184,9 +185,10 @@ def _other_partners(evidence: Evidence) -> Finding | None:
         severity="error",
         where="the loss",
         measured=f"among {shares.rows} views, inputs are closer to the view that the loss asks for than to others in "
-        f"{shares.by_loss:.0%} of comparisons, and in {shares.reordered:.0%} if views are paired in another order",
-        limit=f"inputs that are closer to the view that the loss asks for in at most {WRONG:.0%} of comparisons, and "
-        f"in {RIGHT:.0%} if views are paired in another order",
+        f"{percent(shares.by_loss, 0)} of comparisons, and in {percent(shares.reordered, 0)} if views are paired in "
+        "another order",
+        limit=f"inputs that are closer to the view that the loss asks for in at most {percent(WRONG, 0)} of "
+        f"comparisons, and in {percent(RIGHT, 0)} if views are paired in another order",
         why=_OF_OTHERS,
         remedy=_ONE_ORDER,
     )

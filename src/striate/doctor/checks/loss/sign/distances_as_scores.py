@@ -9,6 +9,7 @@ import torch
 from striate.doctor.evidence.call_graph import QUOTIENTS, TIMES
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
+from striate.wording import percent
 
 DEVIATIONS = 3.5
 """Standard deviations above chance at which the right class has the lowest value."""
@@ -61,8 +62,9 @@ def _by_numbers(evidence: Evidence) -> str | None:
         if evidence.trial.level() >= LEARNED * -math.log(chance):
             return (
                 f"in the first step no value in the input {tuple(numbers.shape)} of cross entropy is below 0; the "
-                f"right class has the lowest value in {lowest:.0%} of the rows and the highest in {highest:.0%}; "
-                f"after the trial the loss is {evidence.trial.level():.3g} (chance: {-math.log(chance):.3g})"
+                f"right class has the lowest value in {percent(lowest, 0)} of the rows and the highest in "
+                f"{percent(highest, 0)}; after the trial the loss is {evidence.trial.level():.3g} (chance: "
+                f"{-math.log(chance):.3g})"
             )
     return None
 

@@ -26,7 +26,7 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_gradient
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _WORSE = 1.02
 _BETTER = 0.98
@@ -146,7 +146,7 @@ def _higher_if_right(evidence: Evidence) -> Iterator[Finding]:
             measured=measured,
             limit=f"a loss that is higher for right predictions of probability {SURE:g} than for the class "
             f"frequencies for every sample, and {DEARER:g} times as high for those of {SURER:g}; or a term "
-            f"beside torch's losses that is higher for right outputs, by {ADDED:.0%} of what these losses gain",
+            f"beside torch's losses that is higher for right outputs, by {percent(ADDED, 0)} of what these losses gain",
             why="The loss, or a part of it, rewards wrong predictions: subtract a score from 1, or give it a minus.",
             remedy="change the sign of the part that grows with right predictions: `1 - dice` for `dice`, "
             "`-likelihood` for `likelihood`",
@@ -191,8 +191,8 @@ def _worse(evidence: Evidence) -> Iterator[Finding]:
         severity="error",
         where="the optimizer" if maximizes else "the loss",
         measured=measured,
-        limit=f"a metric of the predictions that worsens by {_WORSE - 1:.0%} or more over the trial and improves by "
-        f"{1 - _BETTER:.0%} or more with gradients reversed",
+        limit=f"a metric of the predictions that worsens by {percent(_WORSE - 1, 0)} or more over the trial and "
+        f"improves by {percent(1 - _BETTER, 0)} or more with gradients reversed",
         why="Each step goes uphill: it makes the predictions worse.",
         remedy=remedy,
     )
@@ -260,7 +260,7 @@ def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:
 def _share(start: Quality, after: Quality) -> str:
     if start.accuracy is None or after.accuracy is None:
         return ""
-    return f" (accuracy: {start.accuracy:.0%} to {after.accuracy:.0%})"
+    return f" (accuracy: {percent(start.accuracy, 0)} to {percent(after.accuracy, 0)})"
 
 
 SIGN = Check(

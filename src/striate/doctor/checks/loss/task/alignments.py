@@ -7,7 +7,7 @@ import torch
 from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.calls import Alignment
 from striate.doctor.evidence.evidence import Evidence
-from striate.wording import several, show_shape
+from striate.wording import percent, several, show_shape
 
 _OFF, _SHARE, _HALF = 1e-2, 0.05, 0.6
 _LENGTHS = "pass the lengths of the network's outputs, after its strides: `input_lengths = samples // stride`"
@@ -74,7 +74,7 @@ def _too_short(call: Alignment) -> Wrong | None:
             f"have {steps}",
             "Batches are padded to their longest input, but the loss ignores all outputs after the given lengths.",
             _LENGTHS,
-            limit=f"input lengths of at most {_HALF:.0%} of the steps",
+            limit=f"input lengths of at most {percent(_HALF, 0)} of the steps",
         )
     if not rows or short < max(1, _SHARE * len(rows)):
         return None
@@ -85,7 +85,7 @@ def _too_short(call: Alignment) -> Wrong | None:
         "No alignment fits such a target: its loss is infinite, or 0 with zero_infinity, and nothing is learned from "
         "it.",
         _LENGTHS,
-        limit=f"{_SHARE:.0%} of the inputs have fewer steps than their targets need",
+        limit=f"{percent(_SHARE, 0)} of the inputs have fewer steps than their targets need",
     )
 
 

@@ -13,7 +13,7 @@ from striate.doctor.evidence.quality import form_of, quality
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.wording import several, show_shape
+from striate.wording import percent, several, show_shape
 
 _BETTER = 0.1
 _SMOOTHED = 0.8
@@ -195,7 +195,7 @@ def _other_sums(call: LossCall) -> str | None:
     if off < 0.02:
         return None
     low, high = float(sums.min()), float(sums.max())
-    return f"sum to {low:.3g} to {high:.3g} over the classes in {off:.0%} of the samples"
+    return f"sum to {low:.3g} to {high:.3g} over the classes in {percent(off, 0)} of the samples"
 
 
 def _gets_targets(evidence: Evidence, call: LossCall) -> bool:
@@ -244,13 +244,15 @@ def exclusive(evidence: Evidence, call: LossCall) -> Wrong | None:
     why += "classes that exclude each other."
     remedy = "use `nn.CrossEntropyLoss()` on the scores, without sigmoid or softmax, with class numbers as targets"
     limit = "binary cross entropy for exclusive classes: a warning if outputs sum to 1, or if the accuracy is "
-    limit += f"{_BETTER:.0%} higher with cross entropy"
+    limit += f"{percent(_BETTER, 0)} higher with cross entropy"
     if form_of(call.input) == "probabilities":
         return Wrong("warning", f"{text}; outputs are probabilities that sum to 1", why, remedy, limit)
     tried = _with_cross_entropy(evidence)
     if tried is None or tried[1] < tried[0] + _BETTER:
         return Wrong("note", text, why, remedy, limit)
-    accuracies = f"; after the same steps the accuracy is {tried[0]:.0%}, and {tried[1]:.0%} with cross entropy"
+    accuracies = (
+        f"; after the same steps the accuracy is {percent(tried[0], 0)}, and {percent(tried[1], 0)} with cross entropy"
+    )
     return Wrong("warning", text + accuracies, why, remedy, limit)
 
 

@@ -7,7 +7,7 @@ import torch
 from striate.doctor.checks.loss.task.wrong import Wrong
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.wording import several
+from striate.wording import percent, several
 
 _RENUMBERED = 0.8
 _AVOIDED, _MOST_CLASSES, _SORTED = 0.2, 200, 0.8
@@ -42,8 +42,8 @@ def renumbered(evidence: Evidence) -> Wrong | None:
     ):
         return Wrong(
             "error",
-            f"the accuracy on training samples is {own:.1%} after {several(len(evidence.trial.rows), 'step')}, below "
-            f"chance ({1 / classes:.1%})",
+            f"the accuracy on training samples is {percent(own)} after {several(len(evidence.trial.rows), 'step')}, "
+            f"below chance ({percent(1 / classes)})",
             "The loss asks for any class except the right one.",
             "`nn.CrossEntropyLoss(label_smoothing=0.1)(outputs, labels)`: the right class has the largest target",
             limit=f"an accuracy of {_AVOIDED:g} times chance, with 30 samples of each class or more",
@@ -53,10 +53,10 @@ def renumbered(evidence: Evidence) -> Wrong | None:
     pairs = ", ".join(f"{there} for class {one}" for one, there in zip(right, predicted, strict=True) if one != there)
     return Wrong(
         "error",
-        f"the accuracy on training samples is {own:.0%} after {several(len(evidence.trial.rows), 'step')}, and "
-        f"{best:.0%} once the outputs are renumbered: {pairs[:80]}",
+        f"the accuracy on training samples is {percent(own, 0)} after {several(len(evidence.trial.rows), 'step')}, and "
+        f"{percent(best, 0)} once the outputs are renumbered: {pairs[:80]}",
         "The loss asks for each class at the output of another one, so the largest output is the wrong class.",
         "pass the class numbers of the loader to the loss: `nn.CrossEntropyLoss()(outputs, labels)`, or "
         "`F.one_hot(labels, outputs.shape[1])`",
-        limit=f"an accuracy of {_RENUMBERED:.0%} once outputs are renumbered, three times that without",
+        limit=f"an accuracy of {percent(_RENUMBERED, 0)} once outputs are renumbered, three times that without",
     )

@@ -15,7 +15,7 @@ from striate.doctor.evidence.rates import at_rate, rates_are_users
 from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.substituted_outputs import loss_of
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.wording import several
+from striate.wording import percent, several
 
 _FEWEST, _LOWEST, _HIGHEST, _EXACT = 3, 2.0, 4.0, 1e-3
 """Fewest classes; two heights of the right class's score above the others at which the loss is tried; and the relative
@@ -51,7 +51,7 @@ def shared_among_classes(evidence: Evidence) -> Wrong | None:
         "learning rate is made for, and a weight decay counts that much more.",
         "sum over classes before the mean over samples: `-(targets * log_probs).sum(dim=1).mean()`",
         limit=f"the loss of three known outputs is a cross entropy divided by the number of classes, and steps that "
-        f"make up for it go {_FARTHER:.0%} farther from chance to right predictions",
+        f"make up for it go {percent(_FARTHER, 0)} farther from chance to right predictions",
     )
 
 

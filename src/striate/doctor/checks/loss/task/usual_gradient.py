@@ -21,7 +21,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_gradient, change_output
-from striate.wording import several
+from striate.wording import percent, several
 
 OPPOSITE = -0.9
 """The cosine below which two gradients count as opposite."""
@@ -52,8 +52,8 @@ def teaches_nothing(evidence: Evidence) -> Wrong | None:
         f"get the gradient of `{usual.name}` instead, {skill_in_words(predictions)}",
         "The network learns what the gradient of the loss asks for, and this one does not ask for right predictions.",
         f"use `{usual.name}` on the network's outputs, with the loader's targets",
-        limit=f"at most {_GUESS:.0%} of the way from chance to right predictions, if the gradient of a usual loss goes "
-        f"{_TAUGHT:.0%} in as many steps",
+        limit=f"at most {percent(_GUESS, 0)} of the way from chance to right predictions, if the gradient of a usual "
+        f"loss goes {percent(_TAUGHT, 0)} in as many steps",
     )
 
 

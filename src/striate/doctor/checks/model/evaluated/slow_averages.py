@@ -18,7 +18,7 @@ from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _FOLLOWED = 0.5
 _FOLLOWED_LATER = 0.25
@@ -42,8 +42,8 @@ def too_slow(evidence: Evidence, trial: Trial, copies: CopyStates) -> Iterator[F
                 severity="warning",
                 where="the training step",
                 measured=f"in {several(steps, 'step')} an average of the network's weights ({type(thing).__name__}) "
-                f"has gone {share:.2g} of the way to them, which makes {followed:.1%} after all {planned:.0f}",
-                threshold=f"less than {_FOLLOWED:.0%} of the way to the network's weights by the end",
+                f"has gone {share:.2g} of the way to them, which makes {percent(followed)} after all {planned:.0f}",
+                threshold=f"less than {percent(_FOLLOWED, 0)} of the way to the network's weights by the end",
                 why="Its decay suits a training of many more steps: if the average is evaluated, it contains hardly "
                 "anything that was learned.",
                 remedy=f"use a decay that forgets the initial weights within the training, such as {_decay(planned):g}",
@@ -81,9 +81,9 @@ def too_slow_later(evidence: Evidence, trial: Trial, copies: CopyStates, find_co
                 where="the training step",
                 measured=f"an average of the network's weights ({type(thing).__name__}) follows them at first; but in "
                 f"{several(steps, 'step')} with its count at half of the training it has gone {share:.2g} of the way "
-                f"to them, which makes {in_all:.1%} in as many steps as the whole training has, {planned:.0f}",
-                threshold=f"less than {_FOLLOWED_LATER:.0%} of the way to the network's weights, by the rate at half "
-                "of the training",
+                f"to them, which makes {percent(in_all)} in as many steps as the whole training has, {planned:.0f}",
+                threshold=f"less than {percent(_FOLLOWED_LATER, 0)} of the way to the network's weights, by the rate "
+                "at half of the training",
                 why="Its decay suits a training of many more steps: if the average is evaluated, it contains hardly "
                 "anything that was learned after the beginning.",
                 remedy=f"use a decay that forgets old weights within the training, such as {_decay(planned):g}",

@@ -37,7 +37,7 @@ from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, Site
 from striate.doctor.setup.syntax import argument, called, last_name, receiver_of
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _CODE, _SCHEDULE = "optim.scheduler-calls", "optim.lr-schedule"
 Report = tuple[str, str, str, str] | tuple[str, str, str, str, str]
@@ -360,10 +360,10 @@ def _too_fast(scheduler: Any, site: Site, batches: int, epochs: int | None) -> R
         if steps is None:
             return None
         effect = (
-            f"{several(steps, 'step')} into an epoch of {batches} batches the rate is at most {_LEFT:.0%} of its "
-            "highest"
+            f"{several(steps, 'step')} into an epoch of {batches} batches the rate is at most {percent(_LEFT, 0)} of "
+            "its highest"
         )
-        limit = f"stepped per batch, and at most {_LEFT:.0%} of the highest rate is left within half an epoch"
+        limit = f"stepped per batch, and at most {percent(_LEFT, 0)} of the highest rate is left within half an epoch"
         return _once_an_epoch(site, effect, "lengths times len(loader)", limit)
     effect = f"after one epoch of {several(batches, 'step')} the rate is {left:.1g} of what it was"
     limit = (

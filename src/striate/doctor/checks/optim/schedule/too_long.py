@@ -20,7 +20,7 @@ from striate.doctor.checks.optim.schedule.too_short import FALL_STEPS, GONE
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import rate_text
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 _HALF = 0.5
 """Share of the full rate that has to be reached by the end."""
@@ -121,9 +121,10 @@ def counted_in_batches(evidence: Evidence) -> Finding | None:
                 where="the learning rate's schedule",
                 measured=f"the schedule falls to {GONE:g} of its highest rate within {end:,} calls, and there are "
                 f"{several(batches, 'batch', 'batches')}, but it is stepped {when}: after all "
-                f"{several(calls, 'call')} the rate is still {rates[calls - 1] / max(rates):.0%} of its highest",
-                threshold=f"{GONE:g} of the highest rate after {_NEARLY_OVER:.0%} to 100% of as many calls as there "
-                f"are batches, and {_HIGH:.0%} of it or more after as many calls as are made",
+                f"{several(calls, 'call')} the rate is still {percent(rates[calls - 1] / max(rates), 0)} of its "
+                "highest",
+                threshold=f"{GONE:g} of the highest rate after {percent(_NEARLY_OVER, 0)} to 100 % of as many calls as "
+                f"there are batches, and {percent(_HIGH, 0)} of it or more after as many calls as are made",
                 why="The schedule counts batches, but is stepped once in several: a warmup takes several times as "
                 "long, and training ends before the rate has fallen.",
                 remedy=Remedy(

@@ -16,7 +16,7 @@ from striate.doctor.checks.optim.schedule.planned_rates import (
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import steps_an_epoch
 from striate.records import Finding, Remedy
-from striate.wording import several
+from striate.wording import percent, several
 
 BY_EPOCH = (
     "call `scheduler.step()` once an epoch, after the loop over batches; or give its lengths in batches (`len(train)` "
@@ -66,7 +66,7 @@ def ends_early(
         gone = len(known) - _at_the_end(known, lambda share: share <= GONE)
         enough = len(known) - gone >= (FALL_STEPS if unit == "step" else FALL_EPOCHS)
         if enough and 0 < gone <= _EARLY * planned and len(known) <= planned:
-            limit = f"{GONE:g} of the highest rate before {_EARLY:.0%} of the training is over"
+            limit = f"{GONE:g} of the highest rate before {percent(_EARLY, 0)} of the training is over"
             return _gone(evidence, f"{unit} {gone + 1} of {round(planned):,}", max(known[gone:]), limit)
         flat = _start_of_floor(known)
         if unit == "step" and flat is not None and flat <= _FLOOR_EARLY * planned and len(known) <= planned:
@@ -74,7 +74,7 @@ def ends_early(
                 f"{_FLOOR:g} of the highest rate or less for the rest, after a smooth fall or right after the "
                 "peak, before "
             )
-            limit += f"{_FLOOR_EARLY:.0%} of the training is over"
+            limit += f"{percent(_FLOOR_EARLY, 0)} of the training is over"
             return _gone(evidence, f"{unit} {flat + 1} of {round(planned):,}", known[-1], limit)
     return None
 
@@ -95,7 +95,8 @@ def gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Finding
     if gone * passes > most * len(train):
         return _zero_from_mid_epoch(evidence, shares, len(train) / passes)
     limit = (
-        f"{GONE:g} of the highest rate before {_HALF:.0%} of an epoch is over, or {_MOST_OF_EPOCH:.0%} in a smooth fall"
+        f"{GONE:g} of the highest rate before {percent(_HALF, 0)} of an epoch is over, or "
+        f"{percent(_MOST_OF_EPOCH, 0)} in a smooth fall"
     )
     return _gone(evidence, f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
 

@@ -26,7 +26,7 @@ from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _IMAGES_AXES, _FEWEST_BYTES = 3, 1000
 
@@ -119,7 +119,7 @@ def memory_shared(evidence: Evidence) -> Iterator[Finding]:
         if _in_common(ours, theirs) >= len(theirs) / 2 and not separate:
             shared = _in_common(ours, theirs)
             yield _finding(
-                name, other, f"{shared / len(theirs):.0%} of the memory of `{other}` is also part of `{name}`"
+                name, other, f"{percent(shared / len(theirs), 0)} of the memory of `{other}` is also part of `{name}`"
             )
             return
 
