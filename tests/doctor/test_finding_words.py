@@ -16,6 +16,7 @@ NESTED = nn.Sequential(nn.Sequential(*(nn.Linear(2, 2) for _ in range(6))))
     [
         ("lower the share of 0.5: `nn.Dropout(0.1)`", "Lower the share of model[0][5]: `nn.Dropout(0.1)`."),
         ("initialize `0.5.weight` and 0.1", "Initialize `model[0][5].weight` and model[0][1]."),
+        ("drop 0.1 % of the values", "Drop 0.1 % of the values."),
     ],
 )
 def test_numbers_in_code_are_not_taken_for_modules(text: str, shown: str) -> None:

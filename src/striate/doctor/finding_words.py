@@ -29,11 +29,11 @@ def in_python_names(finding: Finding, model: nn.Module) -> Finding:
 
 
 def _renamed(text: str, names: Iterable[str]) -> str:
-    """The text with dotted module paths as Python expressions, except in quoted code. A number before `more` is a
-    count, not a module; so is a number within backticks, as in `nn.Dropout(0.5)`."""
+    """The text with dotted module paths as Python expressions, except in quoted code. A number before `more` or `%`
+    is not a module; neither is a number within backticks, as in `nn.Dropout(0.5)`."""
     parts = text.split("`")
     for name in names:
-        pattern = rf"(?<![\w.\[\"'-]){re.escape(name)}(?![\w\[\"'×%]|\.\w| more\b)"
+        pattern = rf"(?<![\w.\[\"'-]){re.escape(name)}(?![\w\[\"'×]|\.\w| more\b| %)"
         step = 2 if re.fullmatch(r"[\d.]+", name) else 1
         parts[::step] = [re.sub(pattern, python_name(name), part) for part in parts[::step]]
     return "`".join(parts)
