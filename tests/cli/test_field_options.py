@@ -191,3 +191,21 @@ def test_help_fits_a_terminal_of_80_columns_in_whole_lines(capsys, verb: list[st
 def test_an_option_of_a_field_that_a_verb_lacks_is_named(capsys) -> None:
     assert main(["predict", "run", "x.png", "--optim.lr", "1"]) == 2
     assert "--optim.lr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "where", "remedy"),
+    [
+        (["plan", "iris", "--keep", "last"], "--keep", "striate plan iris"),
+        (["plan", "iris", "--patience", "3"], "--patience", "striate plan iris"),
+        (["plan", "iris", "--set", "keep=last"], "--keep", "leave out --keep"),
+        (["sweep", "iris", "--target", "0.9", "--epochs", "1"], "--target", "striate sweep iris --epochs 1"),
+        (["sweep", "iris", "--budget.minutes", "1"], "--budget.minutes", "--minutes 1"),
+        (["baseline", "iris", "--deterministic"], "--deterministic", "striate baseline iris"),
+    ],
+)
+def test_a_field_without_effect_on_a_verb_is_refused(words: list[str], where: str, remedy: str, capsys) -> None:
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert f"error: {where}\n" in err
+    assert f"remedy:   {remedy}\n" in err

@@ -171,6 +171,9 @@ def test_nothing_is_overwritten_unasked(capsys) -> None:
         (["in.png", "out.png", "--kernel", "mean3", "--explain", "9,0"], "x from 0 to 8"),
         (["in.png", "out.png", "--kernel", "mean3", "--explain", "-1,0"], "x from 0 to 8"),
         (["in.png", "out.png", "--kernel", "mean3", "--max-pixels", "50"], "--max-pixels 72"),
+        (["in.png", "--kernel", "mean3", "--explain", "1,1", "--force"], "leave out --force"),
+        (["in.png", "out.png", "--list"], "--list with a picture"),
+        (["--list", "--gray"], "--list with --gray"),
     ],
 )
 def test_what_cannot_be_done_is_told_and_leaves_nothing(words, said, capsys) -> None:

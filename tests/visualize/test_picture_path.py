@@ -60,6 +60,12 @@ def test_no_verb_overwrites_a_picture_unasked(verb: list[str], capsys) -> None:
     assert Path("taken.png").read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("verb", [["lr-find", "iris"], ["summary", "lenet5"], ["doctor", "iris"], ["doctor", "a.py"]])
+def test_force_without_a_file_to_overwrite_is_refused(verb: list[str], capsys) -> None:
+    assert main([*verb, "--force"]) == 2
+    assert "--force" in capsys.readouterr().err.partition("got:")[0]
+
+
 @pytest.mark.slow
 def test_force_overwrites(capsys) -> None:
     Path("taken.png").write_bytes(b"mine")

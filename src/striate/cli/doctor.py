@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from striate.cli.fields import NOT_ONE_TRAINING, Flag, takes_fields
+from striate.cli.fields import NOT_FIRST_STEPS, Flag, takes_fields
 
 if TYPE_CHECKING:
     from striate.api import TrainingDiagnosis
 
 
-@takes_fields(without=NOT_ONE_TRAINING)
+@takes_fields(without=NOT_FIRST_STEPS)
 def doctor(
     data: str | None = None,
     /,
@@ -56,11 +56,11 @@ def doctor(
         Print one JSON document on stdout, everything else on stderr.
     """
     if data is not None and data.endswith(".py"):  # first, since only the other process needs what is loaded below
-        return _examine_script(data, arguments, fields, config, seconds, training, html, as_json=json)
+        return _examine_script(data, arguments, fields, config, seconds, training, html, force, as_json=json)
     from striate.api import write_diagnosis
     from striate.cli.output import print_note, print_result, results_only, stdout
     from striate.doctor.diagnosis import diagnosis_text
-    from striate.visualize.picture_path import refuse_picture_path
+    from striate.visualize.picture_path import refuse_idle_force, refuse_picture_path
     from striate.wording import filled
 
     if training != 1:
@@ -76,6 +76,7 @@ def doctor(
         from striate.errors import UsageError
 
         raise UsageError("--", " ".join(arguments), "arguments after a script", "striate doctor script.py -- ARGS")
+    refuse_idle_force(force, html is not None, "--html")
     if html is not None:
         refuse_picture_path(html, force=force, endings=(".html", ".htm"), option="--html")
     with results_only(json):
@@ -96,6 +97,7 @@ def _examine_script(
     seconds: float,
     training: int,
     html: Path | None,
+    force: bool,
     *,
     as_json: bool,
 ) -> int:
@@ -107,6 +109,7 @@ def _examine_script(
     from striate.training.config_file import option_of
 
     given = [option_of(name) for name in fields] + ["--config"] * (config is not None) + ["--html"] * (html is not None)
+    given += ["--force"] * force
     if given:
         remedy = f"striate doctor {pasted(script)}; arguments of the script come after --"
         raise UsageError(given[0], f"{given[0]} with a script", "--seconds, --training and --json at most", remedy)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from cyclopts import Group, Parameter
 
-from striate.errors import UsageError
+from striate.errors import UsageError, pasted
 from striate.training.config_fields import Field, config_fields, sections
 from striate.training.config_file import option_of
 from striate.training.request import requested_fields
@@ -37,6 +37,8 @@ _ORDER = (
 """The fields whose options have short names, the most used first."""
 NOT_ONE_TRAINING = ("budget.target", "cv", "baseline", "compare_single", "keep", "execution.fsdp", "save_seconds")
 """Fields that do not change the steps of one training."""
+NOT_FIRST_STEPS = ("budget.patience", *NOT_ONE_TRAINING)
+"""Fields that do not change the first steps of a training either."""
 _SET = "A field of the configuration: --set optim.momentum=0.8, or shorter --optim.momentum 0.8. May be repeated."
 
 
@@ -60,7 +62,9 @@ def takes_fields(*prefixes: str, without: Sequence[str] = ()) -> Callable[[Calla
         @wraps(verb)
         def run(*arguments: Any, set: Sequence[str] | None = None, **given: Any) -> int:
             short = {field.name: given.pop(name, None) for name, field in options.items()}
-            return verb(*arguments, fields=chosen_fields(short, set or ()), **given)
+            chosen = chosen_fields(short, set or ())
+            _refuse_left_out(verb.__name__.replace("_", "-"), chosen, without, list(signature.parameters))
+            return verb(*arguments, fields=chosen, **given)
 
         own = [_own(parameter) for name, parameter in signature.parameters.items() if name != "fields"]
         own.sort(key=lambda parameter: parameter.kind is inspect.Parameter.KEYWORD_ONLY)
@@ -70,6 +74,15 @@ def takes_fields(*prefixes: str, without: Sequence[str] = ()) -> Callable[[Calla
         return run
 
     return decorate
+
+
+def _refuse_left_out(verb: str, chosen: Mapping[str, Any], without: Sequence[str], own: Sequence[str]) -> None:
+    """Raise UsageError for a chosen field among `without`; `own` are the verb's own options by name."""
+    for name in (name for name in chosen if name in without):
+        option = option_of(name)
+        same = option.removeprefix("--") in own
+        remedy = f"{option} {pasted(str(chosen[name]))}" if same else f"leave out --{name}"
+        raise UsageError(f"--{name}", f"--{name} {chosen[name]}", f"a field that striate {verb} uses", remedy)
 
 
 def _identifier(field: Field) -> str:

@@ -61,8 +61,13 @@ def filter(
         Print one JSON document on stdout.
     """
     if list:
+        given = {"a picture": picture, "--kernel": kernel, "--gray": gray, "--explain": explain, "--force": force}
+        given["--padding-mode"] = padding_mode != "replicate"
+        if unused := [name for name, value in given.items() if value]:
+            remedy = "striate filter --list; or leave out --list"
+            raise UsageError("--list", f"--list with {unused[0]}", "--list alone, which filters nothing", remedy)
         return _print_list(json)
-    source = _refuse_incomplete(picture, out, kernel, explain)
+    source = _refuse_incomplete(picture, out, kernel, explain, force)
     _print(*_filter(_Request(source, out, kernel or "", padding_mode, gray, explain, force, max_pixels)), json)
     return 0
 
@@ -124,8 +129,11 @@ def _read(request: _Request, out: Path | None) -> Picture:
     return picture
 
 
-def _refuse_incomplete(picture: Path | None, out: Path | None, kernel: str | None, explain: str | None) -> Path:
+def _refuse_incomplete(
+    picture: Path | None, out: Path | None, kernel: str | None, explain: str | None, force: bool
+) -> Path:
     from striate.layers.kernels import KERNELS
+    from striate.visualize.picture_path import refuse_idle_force
 
     source = pasted(picture or "photo.png")
     example = f"striate filter {source} edges.png --kernel {pasted(kernel or 'sobel-x')}"
@@ -136,6 +144,7 @@ def _refuse_incomplete(picture: Path | None, out: Path | None, kernel: str | Non
         raise UsageError("--kernel", "nothing", f"a name ({names}), a file, or numbers", "--kernel sobel-x")
     if out is None and explain is None:
         raise UsageError("OUT", "nothing", "a file to write to, or --explain x,y", example)
+    refuse_idle_force(force, out is not None, "OUT")
     return picture
 
 

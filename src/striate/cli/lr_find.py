@@ -8,7 +8,7 @@ from typing import Any
 from striate.cli.fields import NOT_ONE_TRAINING, Data, Flag, takes_fields
 
 
-@takes_fields(without=("optim.lr", *NOT_ONE_TRAINING))
+@takes_fields(without=NOT_ONE_TRAINING)
 def lr_find(
     data: Data = None,
     /,
@@ -22,7 +22,8 @@ def lr_find(
 ) -> int:
     """Find the learning rate to train with, by short trainings on copies of the network.
 
-    Give --epochs or --minutes of the training that the rate is for. The last line of the output is the command that
+    Give --epochs or --minutes of the training that the rate is for; with --lr, that rate is compared with the one that
+    is found. The last line of the output is the command that
     trains with the rate that was found. Exit code 1 if the trials do not decide.
 
     Parameters
@@ -40,7 +41,9 @@ def lr_find(
     """
     from striate.api import find_learning_rate
     from striate.cli.output import print_note, print_result, results_only
+    from striate.visualize.picture_path import refuse_idle_force
 
+    refuse_idle_force(force, out is not None, "--out")
     with results_only(json):
         search = find_learning_rate(
             data, config=config, set=fields, seconds=seconds, out=out, force=force, announce=print_note

@@ -342,9 +342,31 @@ def _usage(error: CycloptsError, words: list[str]) -> UsageError:
     text = re.sub(r"^Unused Tokens: \[(.*)\]\.$", r"too many arguments: \1", text)
     if isinstance(error, UnknownOptionError) and "--set" not in words:  # `join_fields` wrote it
         text = text.replace("--set", next((word for word in words if word.startswith("--") and "." in word), "--set"))
+    if isinstance(error, UnknownOptionError) and (unused := _unused_field(where, text, words)):
+        return unused
     if isinstance(error, MissingArgumentError) and text.startswith("no ") and (about := _about(error)):
         return UsageError(where, text, about, _corrected(text, words) or f"{where} --help")
     return UsageError(where, text, f"what `{where} --help` lists", _corrected(text, words) or f"{where} --help")
+
+
+def _unused_field(where: str, text: str, words: list[str]) -> UsageError | None:
+    """The error for an option of other verbs that is a field of the configuration; None for any other option."""
+    from striate.training.config_fields import config_fields
+    from striate.training.config_file import option_of
+
+    fields = {option_of(name): field for name, field in config_fields().items()}
+    found = re.search(r"Unknown option: (--[\w-]+)", text)
+    if found is None or found[1] not in fields or found[1] == "--model":  # a network may be another argument
+        return None
+    option, rest = found[1], list(words)
+    at = next(i for i, word in enumerate(rest) if word.partition("=")[0] == option)
+    valued = "=" not in rest[at] and (
+        fields[option].values.kind != "BOOL" or rest[at + 1 : at + 2] in (["true"], ["false"])
+    )
+    del rest[at : at + 1 + valued]
+    return UsageError(
+        option, f"a field that {where} does not use", f"what `{where} --help` lists", shlex.join(["striate", *rest])
+    )
 
 
 def _about(error: MissingArgumentError) -> str:

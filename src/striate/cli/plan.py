@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from striate.cli.fields import NOT_ONE_TRAINING, Data, Flag, takes_fields
+from striate.cli.fields import NOT_FIRST_STEPS, Data, Flag, takes_fields
 from striate.errors import one_line
 from striate.wording import several
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from striate.training.plan.plan_table import PlanRecord, PlanRow
 
 
-@takes_fields(without=("execution.plan", *NOT_ONE_TRAINING))
+@takes_fields(without=("execution.plan", *NOT_FIRST_STEPS))
 def plan(
     data: Data = None,
     /,

@@ -140,8 +140,9 @@ def _refuse(depth: int | None, other: str | None) -> None:
 
 def _refuse_files(html: Path | None, svg: Path | None, force: bool) -> None:
     """Raise UsageError for files that cannot be written, before the network is summarized."""
-    from striate.visualize.picture_path import refuse_picture_path
+    from striate.visualize.picture_path import refuse_idle_force, refuse_picture_path
 
+    refuse_idle_force(force, bool(html or svg), "--html or --svg")
     for option, path, endings in (("--html", html, (".html", ".htm")), ("--svg", svg, (".svg",))):
         if path is not None:
             refuse_picture_path(path, force=force, endings=endings, option=option)

@@ -39,6 +39,12 @@ def refuse_picture_path(
         raise UsageError(option, str(path), "a file in a folder that exists", f"mkdir -p {pasted(path.parent)}")
 
 
+def refuse_idle_force(force: bool, written: bool, options: str) -> None:
+    """Raise UsageError where `force` is given and no file is `written`; `options` are those that name one."""
+    if force and not written:
+        raise UsageError("--force", "no file to overwrite", f"--force together with {options}", "leave out --force")
+
+
 def _existing(path: Path, option: str, ending: str) -> tuple[bool, bool]:
     """Whether the path is a folder, and whether it exists. Raises UsageError for a path that is too long."""
     try:
