@@ -13,28 +13,28 @@ from striate.account.connectivity import Connection, compare_connectivity
 from striate.errors import UsageError
 
 
-def ways_of(*args, **options) -> dict[str, Connection]:
-    return {way.name: way for way in compare_connectivity(*args, **options).ways}
+def layers_of(*args, **options) -> dict[str, Connection]:
+    return {layer.name: layer for layer in compare_connectivity(*args, **options).layers}
 
 
 def test_the_edge_filter_of_the_lectures() -> None:
     found = compare_connectivity((1, 280, 320), (1, 2))
     assert found.out_shape == (1, 280, 319)
-    ways = {way.name: way for way in found.ways}
-    assert ways["fully connected"].weights == 320 * 280 * 319 * 280 == 8_003_072_000
-    assert ways["fully connected"].operations > 16e9
-    assert ways["sparse matrix"].weights == 2 * 319 * 280 == 178_640
-    assert ways["convolution"].weights == 2
-    assert ways["convolution"].operations == ways["sparse matrix"].operations == 319 * 280 * 3 == 267_960
+    layers = {layer.name: layer for layer in found.layers}
+    assert layers["fully connected"].weights == 320 * 280 * 319 * 280 == 8_003_072_000
+    assert layers["fully connected"].operations > 16e9
+    assert layers["sparse matrix"].weights == 2 * 319 * 280 == 178_640
+    assert layers["convolution"].weights == 2
+    assert layers["convolution"].operations == layers["sparse matrix"].operations == 319 * 280 * 3 == 267_960
 
 
 def test_200_by_200_pixels_with_40_thousand_hidden_units() -> None:
-    ways = ways_of((1, 200, 200), (10,), padding="same")
-    assert ways["fully connected"].parameters == 1_600_000_000
-    assert ways["locally connected"].parameters == 4_000_000
+    layers = layers_of((1, 200, 200), (10,), padding="same")
+    assert layers["fully connected"].parameters == 1_600_000_000
+    assert layers["locally connected"].parameters == 4_000_000
     # Without padding there are 191 × 191 units.
-    assert ways_of((1, 200, 200), (10,))["locally connected"].parameters == 3_648_100
-    assert ways_of((1, 200, 200), (10,), filters=100)["convolution"].parameters == 10_000
+    assert layers_of((1, 200, 200), (10,))["locally connected"].parameters == 3_648_100
+    assert layers_of((1, 200, 200), (10,), filters=100)["convolution"].parameters == 10_000
 
 
 def matrix_of(shape, kernel, w, stride, padding) -> np.ndarray:
@@ -68,14 +68,14 @@ def test_all_four_are_the_same_map_and_counted_right(shape, kernel, filters, str
     stored = sparse.csr_array(full)
     for other in (full @ x.ravel() + everywhere.ravel(), stored @ x.ravel() + everywhere.ravel(), local.ravel()):
         np.testing.assert_allclose(other, convolved.ravel(), atol=1e-12)
-    ways = {way.name: way for way in found.ways}
-    assert ways["fully connected"].parameters == full.size + bias * everywhere.size
-    assert ways["locally connected"].parameters == own.size + bias * everywhere.size
-    assert ways["convolution"].parameters == w.size + bias * b.size
-    assert ways["sparse matrix"].weights == stored.nnz
-    assert ways["sparse matrix"].indices == stored.indices.size + stored.indptr.size
+    layers = {layer.name: layer for layer in found.layers}
+    assert layers["fully connected"].parameters == full.size + bias * everywhere.size
+    assert layers["locally connected"].parameters == own.size + bias * everywhere.size
+    assert layers["convolution"].parameters == w.size + bias * b.size
+    assert layers["sparse matrix"].weights == stored.nnz
+    assert layers["sparse matrix"].indices == stored.indices.size + stored.indptr.size
     rows = np.diff(stored.indptr)
-    assert ways["sparse matrix"].operations == int(np.maximum(2 * rows - 1, 0).sum()) + bias * everywhere.size
+    assert layers["sparse matrix"].operations == int(np.maximum(2 * rows - 1, 0).sum()) + bias * everywhere.size
 
 
 @pytest.mark.parametrize("shape", [(2, 9), (1, 5, 6), (1, 4, 5, 6)])
@@ -108,15 +108,17 @@ def test_what_is_left_over_comes_with_the_arithmetic() -> None:
 
 
 def test_biases_are_not_among_the_zeros() -> None:
-    words = {way.name: way.words for way in compare_connectivity((1, 3), (3,), bias=True, padding=(1,)).ways}
+    words = {
+        layer.name: layer.description for layer in compare_connectivity((1, 3), (3,), bias=True, padding=(1,)).layers
+    }
     assert words["fully connected"].endswith("of these 9 all but 7 would be zero; plus 3 biases")
     assert words["convolution"].endswith("shared by all 3 positions; plus 1 bias")
-    assert compare_connectivity((1, 3), (3,)).ways[2].words == "1 kernel of 1×3, at the only position"
+    assert compare_connectivity((1, 3), (3,)).layers[2].description == "1 kernel of 1×3, at the only position"
 
 
 def test_json_is_the_record_with_parameters() -> None:
     document = compare_connectivity((1, 5, 5), (3,), bias=True).to_json()
-    assert [way["parameters"] for way in document["ways"]] == [25 * 9 + 9, 81 + 9, 10, 81 + 9]
+    assert [layer["parameters"] for layer in document["layers"]] == [25 * 9 + 9, 81 + 9, 10, 81 + 9]
 
 
 @pytest.mark.parametrize(

@@ -67,10 +67,10 @@ def test_json(capsys) -> None:
     assert main(words) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["out_shape"] == [4, 4, 4]
-    ways = {way["name"]: way for way in document["ways"]}
-    assert list(ways) == ["fully connected", "locally connected", "convolution", "sparse matrix"]
-    assert ways["convolution"]["parameters"] == 4 * 27 + 4
-    assert all(way["words"] for way in ways.values())
+    layers = {layer["name"]: layer for layer in document["layers"]}
+    assert list(layers) == ["fully connected", "locally connected", "convolution", "sparse matrix"]
+    assert layers["convolution"]["parameters"] == 4 * 27 + 4
+    assert all(layer["description"] for layer in layers.values())
 
 
 def test_same_padding(capsys) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from striate.studies.sweep.journal import Trial
-from striate.studies.sweep.standing import Finalist, comparison
+from striate.studies.sweep.standing import Finalist, comparison, describe
 from striate.studies.sweep.train_once import TrainingOutcome
 
 METRICS = {"study": {"metric": "accuracy", "n_val": 1000, "higher_is_better": True, "trials": 6}}
@@ -55,6 +55,18 @@ def test_a_recipe_without_a_rival_is_not_called_the_best() -> None:
     assert comparison(alone, [finalist(0, [0.92, 0.92], recipe=True)]) == "Only the recipe was tried."
 
 
+def test_the_table_names_the_metric_and_counts_the_trials_that_it_does_not_list() -> None:
+    states = {"complete": 2, "pruned": 3, "diverged": 1, "refused": 0}
+    study = {"metric": "rmse", "n_val": 100, "higher_is_better": False, "trials": 6, "seeds": [1], "over": {}}
+    outcome = TrainingOutcome(9, 0, 1.0, {"loss": 4.0, "rmse": 2.0}, -2.0)
+    best = Finalist(Trial(0, {}, "complete", 9, (outcome,), True), ())
+    test = {"n": 50, "rmse": 2.5, "rmse_interval": [2.0, 3.0]}
+    lines = describe({"study": study | states, "test": test}, [best])
+    assert lines[0] == "val RMSE, best first:"
+    assert "not listed: 3 pruned, 1 diverged, 1 complete; trials.csv has every training" in lines
+    assert lines[-1].endswith("RMSE 2.5 (95 % interval 2 to 3, bootstrap).")
+
+
 def test_lower_is_better_where_the_metric_says_so() -> None:
     def error(number: int, values: list[float], recipe: bool = False) -> Finalist:
         outcomes = [
@@ -64,7 +76,7 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
 
     metrics = {"study": {"metric": "rmse", "n_val": 100, "higher_is_better": False}}
     best, recipe = error(1, [2.0, 2.1, 2.05]), error(0, [3.0, 3.1, 3.1], recipe=True)
-    assert "Seed by seed: val rmse 1.02 ± " in comparison(metrics, [best, recipe])
+    assert "Seed by seed: val RMSE 1.02 ± " in comparison(metrics, [best, recipe])
     assert " lower than the recipe's (95 % interval" in comparison(metrics, [best, recipe])
     once = comparison(metrics, [error(1, [2.0]), error(0, [3.0], recipe=True)])
-    assert once == "One training each: val rmse 1 lower than the recipe's, which may be chance."
+    assert once == "One training each: val RMSE 1 lower than the recipe's, which may be chance."

@@ -19,7 +19,7 @@ from striate.wording import several, show_shape
 
 @dataclass(frozen=True)
 class Connection:
-    """One way to connect the same inputs to the same outputs."""
+    """A layer, or the sparse matrix, that connects the same inputs to the same outputs."""
 
     name: str
     weights: int
@@ -30,7 +30,7 @@ class Connection:
     """Number of stored integers: the column indices and row pointers of the sparse matrix; 0 for layers."""
     operations: int
     """Multiplications and additions for one input: n products take n − 1 additions, and a bias one more."""
-    words: str
+    description: str
     """The arithmetic and its meaning, as a sentence."""
 
     @property
@@ -41,7 +41,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Connectivity:
-    """The comparison of four `ways`, in this order: fully connected, locally connected, convolution, sparse matrix.
+    """The comparison of four `layers`, in this order: fully connected, locally connected, convolution, sparse matrix.
 
     `unread`: which positions of the input no window reads, with the arithmetic; empty where all are read. `remarks`:
     a finding where the input looks like a picture without its channel.
@@ -53,13 +53,13 @@ class Connectivity:
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     bias: bool
-    ways: tuple[Connection, ...]
+    layers: tuple[Connection, ...]
     unread: str = ""
     remarks: tuple[Finding, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The record as a JSON object; each of the `ways` also has its `parameters`."""
-        return asdict(self) | {"ways": [asdict(way) | {"parameters": way.parameters} for way in self.ways]}
+        """The record as a JSON object; each of the `layers` also has its `parameters`."""
+        return asdict(self) | {"layers": [asdict(layer) | {"parameters": layer.parameters} for layer in self.layers]}
 
 
 def compare_connectivity(
@@ -85,7 +85,7 @@ def compare_connectivity(
         tuple(axis.stride for axis in axes),
         tuple((axis.before, axis.after) for axis in axes),
         bias,
-        _ways(in_shape, filters, axes, bias),
+        _layers(in_shape, filters, axes, bias),
         _unread(axes),
         tuple(one_axis(tuple(in_shape))),
     )
@@ -114,7 +114,7 @@ def _read(axis: AxisWindows) -> int:
     return max(0, min(axis.size, (axis.count - 1) * axis.stride - axis.before + axis.kernel))
 
 
-def _ways(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bool) -> tuple[Connection, ...]:
+def _layers(in_shape: Shape, filters: int, axes: tuple[AxisWindows, ...], bias: bool) -> tuple[Connection, ...]:
     channels, places = in_shape[0], math.prod(axis.count for axis in axes)
     inputs, outputs = math.prod(in_shape), filters * places
     # Pairs of an output position and an input position that its window reads: counted for each axis, then multiplied.

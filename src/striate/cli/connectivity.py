@@ -73,7 +73,7 @@ def _text(found: Connectivity) -> str:
     from striate.wording import show_shape
 
     columns = ("layer", "weights", "biases", "indices", "operations")
-    counts = [(way.name, (way.weights, way.biases, way.indices, way.operations)) for way in found.ways]
+    counts = [(layer.name, (layer.weights, layer.biases, layer.indices, layer.operations)) for layer in found.layers]
     tables = (
         laid_out([columns, *((name, *(_count(n, exact) for n in row)) for name, row in counts)], _SIDES, _NO_LIMIT)
         for exact in _EXACT
@@ -81,7 +81,7 @@ def _text(found: Connectivity) -> str:
     table = next((text for text in tables if len(text.split("\n")[1]) <= WIDTH), "")
     head = f"{show_shape(found.in_shape)} → {show_shape(found.out_shape)}, kernel {show_shape(found.kernel)}"
     notes = [f"ignored inputs: {found.unread}."] if found.unread else []
-    notes += [*(f"{way.name}: {way.words}." for way in found.ways), _ratios(found), _OPERATIONS]
+    notes += [*(f"{layer.name}: {layer.description}." for layer in found.layers), _ratios(found), _OPERATIONS]
     return "\n".join([head, "", table, "", *(fill(text, WIDTH, subsequent_indent="  ") for text in notes)])
 
 
@@ -94,7 +94,7 @@ _OPERATIONS = (
 
 
 def _ratios(found: Connectivity) -> str:
-    dense, _, shared, _ = found.ways
+    dense, _, shared, _ = found.layers
     return (
         "Compared with the fully connected layer, the convolution stores "
         f"{_compared(dense.parameters, shared.parameters)} numbers, "

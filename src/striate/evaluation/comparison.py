@@ -242,7 +242,7 @@ def _table(comparison: Comparison) -> list[str]:
     if not any(row[2] for row in rows[1:]):
         rows = [(*row[:2], *row[3:]) for row in rows]
     if comparison.things != "images":
-        rows[0] = (*rows[0][:-1], "train rate")
+        rows[0] = (*rows[0][:-1], "train samples/s")
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     first, *others = widths
     return [

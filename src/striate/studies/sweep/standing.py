@@ -182,23 +182,25 @@ def comparison(metrics: dict[str, Any], standing: Sequence[Finalist]) -> str:
 
 def _lead(gain: float, reach: str, unit: str, name: str, sign: int) -> str:
     """By how much the best is ahead: with a sign where higher is better, in words where lower is."""
+    shown = metric_named(name).name
     if sign > 0:
-        return f"{gain:+.3g}{reach}{unit} val {name} over the recipe"
-    return f"val {name} {abs(gain):.3g}{reach}{unit} {'lower' if gain >= 0 else 'higher'} than the recipe's"
+        return f"{gain:+.3g}{reach}{unit} val {shown} over the recipe"
+    return f"val {shown} {abs(gain):.3g}{reach}{unit} {'lower' if gain >= 0 else 'higher'} than the recipe's"
 
 
 def selection_note(metrics: dict[str, Any]) -> str:
     """A sentence on why the best validation metric is optimistic, with the test metric."""
     study, test, name = metrics["study"], metrics["test"], metrics["study"]["metric"]
     value = metric_text(name, test[name])
-    if "accuracy_interval" in test:
-        low, high = (100 * bound for bound in test["accuracy_interval"])
-        method = test.get("accuracy_interval_method", METHOD)
-        value += f" (95 % interval {low:.2f} to {high:.2f} %, {method})"
+    if interval := test.get(f"{name}_interval"):
+        low, high = (metric_text(name, bound) for bound in interval)
+        method = test.get(f"{name}_interval_method", METHOD if name == "accuracy" else "bootstrap")
+        value += f" (95 % interval {low} to {high}, {method})"
+    shown = metric_named(name).name
     return (
-        f"The validation {name} of the best of {study['trials']} trials is optimistic:"
+        f"The validation {shown} of the best of {study['trials']} trials is optimistic:"
         f" the {several(study['n_val'], 'sample')} selected the trial."
-        f" On {several(test['n'], 'test sample')}, used once, after the selection: {name} {value}."
+        f" On {several(test['n'], 'test sample')}, used once, after the selection: {shown} {value}."
     )
 
 
@@ -217,4 +219,18 @@ def describe(metrics: dict[str, Any], standing: Sequence[Finalist]) -> list[str]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     sentences = [sentence for sentence in (comparison(metrics, standing), selection_note(metrics)) if sentence]
-    return [f"val {name}, best first:", *table, "", *sentences]
+    return [
+        f"val {metric_named(name).name}, best first:",
+        *table,
+        *_others(metrics["study"], len(standing)),
+        "",
+        *sentences,
+    ]
+
+
+def _others(study: dict[str, Any], listed: int) -> list[str]:
+    """A line on the trials that are not among the finalists; empty where there are none."""
+    rest = {state: study[state] for state in ("pruned", "diverged", "refused") if study[state]}
+    rest |= {"complete": study["complete"] - listed} if study["complete"] > listed else {}
+    counts = ", ".join(f"{count:,} {state}" for state, count in rest.items())
+    return [f"not listed: {counts}; trials.csv has every training"] if rest else []

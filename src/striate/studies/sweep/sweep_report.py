@@ -17,7 +17,7 @@ from striate.studies.sweep.search import Search, short
 from striate.studies.sweep.space import Choices
 from striate.studies.sweep.space import Dimension as SpaceDimension
 from striate.studies.sweep.standing import Finalist, comparison, mean_and_deviation, selection_note
-from striate.tasks.registry import metric_text
+from striate.tasks.registry import metric_named, metric_text
 from striate.visualize.page_parts import Picture, Table
 from striate.visualize.sweep_figures import Dimension, Point, importance_figure, progress_figure, slices_figure
 from striate.visualize.themed_svg import saved_picture
@@ -66,7 +66,8 @@ def _choice(winner: Trial, metrics: dict[str, Any]) -> str:
         if metrics["val"][name]["std"] is not None
         else ""
     )
-    return f"Trial {winner.number}: {fields}. Validation {name} {mean_and_deviation(metrics['val'], name)}{again}."
+    value = f"{metric_named(name).name} {mean_and_deviation(metrics['val'], name)}"
+    return f"Trial {winner.number}: {fields}. Validation {value}{again}."
 
 
 def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
@@ -81,7 +82,7 @@ def _finalists(standing: Sequence[Finalist], metrics: dict[str, Any]) -> Table:
     columns = (
         "trial",
         *fields,
-        f"val {name} in the search",
+        f"val {metric_named(name).name} in the search",
         f"with {several(len(metrics['study']['seeds']), 'other seed')}",
     )
     return Table("Finalists, best first; ±: standard deviation over seeds", columns, tuple(rows))
@@ -98,12 +99,12 @@ def _trials(trials: Sequence[Trial], study: dict[str, Any]) -> Table:
         label = f"{trial.number}{', the recipe' if trial.recipe else ''}"
         values = (short(trial.fields[f]) for f in fields)
         rows.append((label, *values, trial.state + (f": {trial.why}" if trial.why else ""), epochs, score, seconds))
-    columns = ("trial", *fields, "state", "epochs", f"val {name}", "seconds")
+    columns = ("trial", *fields, "state", "epochs", f"val {metric_named(name).name}", "seconds")
     return Table("Every trial; the metric is that of its longest training", columns, tuple(rows))
 
 
 def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, Any]) -> list[Picture]:
-    name = search.headline
+    name, shown = search.headline, metric_named(search.headline).name
     scored = [
         (t, tuple(o.val[name] for o in t.rungs if o.score is not None))
         for t in journal.trials()
@@ -112,10 +113,10 @@ def _pictures(folder: Path, journal: Journal, search: Search, study: dict[str, A
     points = [Point(t.number, values, t.drawn) for t, values in scored if values]
     title, lower = f"{study['data']}, validation split, n = {study['n_val']:,}", not study["higher_is_better"]
     dimensions = [_drawn(d) for d in search.space]
-    figure = progress_figure(points, RUNGS, metric=name, title=title, lower=lower)
+    figure = progress_figure(points, RUNGS, metric=shown, title=title, lower=lower)
     caption = f"{title}. Every training; a trial that continues has a mark for each budget. {_OUTSIDE}"
     pictures = [saved_picture("Trials", caption, figure, folder / "trials.png")]
-    figure = slices_figure(points, dimensions, RUNGS, metric=name, title=title, lower=lower)
+    figure = slices_figure(points, dimensions, RUNGS, metric=shown, title=title, lower=lower)
     caption = f"{title}. The same trainings against each field; compare marks of one color only. {_OUTSIDE}"
     pictures.append(saved_picture("Fields", caption, figure, folder / "fields.png", "samples"))
     shares = journal.importances(0) if len(search.space) > 1 else {}
