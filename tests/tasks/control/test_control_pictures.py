@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from striate.tasks.control.play import Played
-from striate.tasks.control.show import returns_figure
+from striate.tasks.control.show import returns_figure, returns_histogram
 
 
 def evaluations(count):
@@ -30,3 +30,10 @@ def test_the_curves_begin_at_step_0_and_a_single_evaluation_can_be_seen(count):
 def test_the_standard_deviation_of_returns_has_its_name():
     played = Played(np.array([1.0, 3.0]), np.array([5, 5]), np.array([False, False]), np.array([10]), None)
     assert played.metrics()["return_std"] == pytest.approx(2**0.5)
+
+
+def test_few_returns_have_a_bar_each():
+    returns = np.repeat([-1.0, 1.0], [3, 7])
+    axes = returns_histogram(Played(returns, np.ones(10), np.zeros(10, bool), np.ones(3), None), "t").axes[0]
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches]
+    assert bars == [(-1, 3), (1, 7)]

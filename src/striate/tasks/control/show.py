@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = Mapping[str, Any]
+_FEW = 8
+"""Largest number of different returns that have a bar each."""
 MOST_FRAMES = 3000
 """Largest number of frames of a film, which has only the beginning of longer episodes."""
 
@@ -92,10 +94,16 @@ def actions_figure(played: Played, actions: Sequence[str], title: str) -> Figure
 
 
 def returns_histogram(played: Played, title: str) -> Figure:
-    """The histogram of the returns of episodes."""
+    """The histogram of the returns of episodes; a bar for each return where few are possible, such as won and lost."""
 
     def draw(axes: Axes) -> None:
-        axes.hist(played.returns, bins=min(30, max(len(np.unique(played.returns)), 2)), color=BLUE)
+        values, counts = np.unique(played.returns, return_counts=True)
+        if len(values) <= _FEW:
+            apart = float(np.diff(values).min()) if len(values) > 1 else 1.0
+            axes.bar(values, counts, 0.6 * apart, color=BLUE)
+            axes.set_xticks(values)
+        else:
+            axes.hist(played.returns, bins=min(30, len(values)), color=BLUE)
         axes.axvline(float(played.returns.mean()), color=VERMILION, linestyle="--", label="mean")
         name_axes(axes, "return", "episodes")
         quiet_frame(axes)
