@@ -73,6 +73,12 @@ def test_every_class_has_a_color_of_its_own():
         assert len({tuple(matplotlib.colors.to_rgba(color)) for color in class_colors(count)}) == count
 
 
+@pytest.mark.parametrize("count", [10, 20, 47])
+def test_neighboring_classes_have_different_colors(count):
+    colors = np.array([matplotlib.colors.to_rgb(color) for color in class_colors(count)])
+    assert np.abs(np.diff(colors, axis=0)).max(1).min() > 0.2
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_are_shown_byte_for_byte(channels):
     image = np.random.default_rng(0).integers(0, 256, (channels, 5, 6), dtype=np.uint8)

@@ -205,12 +205,15 @@ def shorten(name: str, letters: int) -> str:
 
 
 def class_colors(count: int) -> list[Any]:
-    """A color for each class: distinct ones for up to eight, more from a map that runs from dark to light."""
+    """A color for each class, without an order among them: hues that color-blind readers tell apart for up to eight,
+    the ten of Tableau and their pale variants for up to twenty, hues far from those of neighboring classes for more."""
     if count <= len(_CLASS_COLORS):
         return list(_CLASS_COLORS[:count])
     from matplotlib import colormaps
 
-    return list(colormaps["viridis"](np.linspace(0, 1, count)))
+    if count <= 20:
+        return [colormaps["tab20"](k) for k in (*range(0, 20, 2), *range(1, 20, 2))][:count]
+    return list(colormaps["hsv"](np.arange(count) * (np.sqrt(5) - 1) / 2 % 1))
 
 
 def show_image(axes: Axes, image: ArrayLike, extent: tuple[float, float, float, float] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,28 +27,16 @@ if TYPE_CHECKING:
 LEGEND = 24
 """Largest number of classes that are named under the picture."""
 _ALPHA = 0.6
-_HUES = 20
 _BACKGROUND = frozenset({"0", "background", "void"})
 """Names of a first class that is the background and has no color, so that the image is visible."""
 
 
-def mask_colors(count: int) -> list[Any]:
-    """A color for each class; for nine to twenty classes, ten hues and then their light variants, since neighbors on a
-    map from dark to light are hard to distinguish over an image."""
-    if not 8 < count <= _HUES:
-        return class_colors(count)
-    from matplotlib import colormaps
-
-    table = [colormaps["tab20"](number) for number in range(_HUES)]
-    return [*table[::2], *table[1::2]][:count]
-
-
 def seen_colors(count: int) -> list[tuple[float, float, float]]:
-    """The colors of `mask_colors` as they look over a medium gray, which legends show."""
+    """The colors of `class_colors` as they look over a medium gray, which legends show."""
     from matplotlib.colors import to_rgb
 
     rest = (1 - _ALPHA) * 0.5
-    return [(_ALPHA * r + rest, _ALPHA * g + rest, _ALPHA * b + rest) for r, g, b in map(to_rgb, mask_colors(count))]
+    return [(_ALPHA * r + rest, _ALPHA * g + rest, _ALPHA * b + rest) for r, g, b in map(to_rgb, class_colors(count))]
 
 
 def covered(classes: Sequence[str]) -> list[bool]:
@@ -96,7 +84,7 @@ def draw_mask(axes: Axes, image: ArrayLike, mask: ArrayLike, classes: Sequence[s
     from matplotlib.colors import to_rgb
 
     numbers = np.asarray(mask).astype(np.int64)
-    table = np.array([to_rgb(color) for color in mask_colors(len(classes))])
+    table = np.array([to_rgb(color) for color in class_colors(len(classes))])
     kinds = np.minimum(numbers, len(classes) - 1)
     layer = np.concatenate([table[kinds], _opacity(classes)[kinds][..., None]], -1)
     down, across = np.indices(numbers.shape)
@@ -148,7 +136,7 @@ def colored(
     from matplotlib.colors import to_rgb
 
     planes, numbers = np.asarray(image, np.float64), np.asarray(mask).astype(np.int64)
-    table = 255 * np.array([to_rgb(color) for color in mask_colors(len(classes))])
+    table = 255 * np.array([to_rgb(color) for color in class_colors(len(classes))])
     kinds = np.minimum(numbers, len(classes) - 1)
     opacity = _opacity(classes)[kinds][..., None]
     found = (1 - opacity) * planes.mean(0)[..., None] + opacity * table[kinds]

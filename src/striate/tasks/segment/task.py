@@ -47,7 +47,8 @@ from striate.tasks.segment.losses import LOSSES, SMALL_LOSS, pixel_losses
 from striate.tasks.segment.metrics import METRICS, SegmentationMetrics
 from striate.tasks.task import Diagnosed, Explained, Feature, Task
 from striate.tasks.views import maps_moved_back
-from striate.visualize.mask_figures import covered, mask_colors, seen_colors
+from striate.visualize.canvas import class_colors
+from striate.visualize.mask_figures import covered, seen_colors
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.wording import percent, several
 
@@ -364,7 +365,7 @@ class Segment(Task):
         """The class of each pixel."""
         del placed
         areas = np.asarray(decoded, np.uint8)
-        colors = as_colors(mask_colors(self.outputs))
+        colors = as_colors(class_colors(self.outputs))
         return Marks((areas.shape[0], areas.shape[1]), self.classes, colors, areas=areas)
 
     def position_maps(self, outputs: torch.Tensor) -> tuple[PositionMap, ...]:
