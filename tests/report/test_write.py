@@ -10,6 +10,7 @@ from made_runs import NASTY, classification, make_content, regression, segmentat
 from PIL import Image
 
 from striate.errors import RunError
+from striate.report.page import page_environment
 from striate.report.write import render_report, write_report
 from striate.visualize.page_parts import Picture, Table
 
@@ -218,3 +219,13 @@ def test_wrong_places_are_said(tmp_path, content):
     lost = Picture("t", "c", tmp_path / "lost.png", "samples")
     with pytest.raises(RunError, match=r"lost\.png"):
         render_report(replace(content, pictures=(lost,)))
+
+
+def test_words_in_tables_are_left_aligned_and_numbers_have_a_minus_sign():
+    table = Table(
+        "Layers", ("layer", "kind", "mean"), (("conv1", "conv", "-1.5"), ("fc1", "fc", -2), ("relu1", "relu", "–"))
+    )
+    page = page_environment().get_template("parts.html").module.table(table)
+    assert '<th scope="col" class="text"><span>kind</span>' in page
+    assert '<td class="text">fc</td><td>−2</td>' in page
+    assert "<td>−1.5</td>" in page

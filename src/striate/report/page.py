@@ -59,8 +59,13 @@ def page_environment(*packages: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.template_class = PageTemplate
-    environment.filters |= {"number": wording.number, "percent": wording.percent}
+    environment.filters |= {"number": _number, "percent": wording.percent}
     return environment
+
+
+def _number(value: object) -> str:
+    """A number for reading, also one that is written already, with a true minus sign."""
+    return re.sub(r"^-(?=\d)", "−", wording.number(value))
 
 
 def as_base64(picture: Picture) -> str:

@@ -64,6 +64,14 @@ class Table:
     shades: tuple[tuple[int, ...], ...] = ()
     """The darkness of each cell of a matrix, from 0 to 10, without the names of the rows; empty for other tables."""
 
+    @property
+    def texts(self) -> tuple[bool, ...]:
+        """For each column, whether most of its cells are words, which are left-aligned; none of a matrix."""
+        if self.shades or not self.rows:
+            return (False,) * len(self.columns)
+        words = [[isinstance(cell, str) and cell[:1].isalpha() for cell in row] for row in self.rows]
+        return tuple(2 * sum(column) > len(column) for column in zip(*words, strict=True))
+
 
 @dataclass(frozen=True)
 class Section:

@@ -233,7 +233,10 @@ _TILE = 1.7  # inches
 def maximized_figure(found: MaximizedUnits, *, title: str, names: Sequence[str] = ()) -> Figure:
     """An image for each unit; `names` of the units of the layer, where they are classes."""
     under = [shorten(names[unit], 16) if names else f"unit {unit}" for unit in found.units]
-    under = [f"{name}\n{a:.3g} → {b:.3g}" for name, a, b in zip(under, found.before, found.after, strict=True)]
+    under = [
+        f"{name}\n{a:.3g} → {b:.3g}".replace("\n-", "\n−")
+        for name, a, b in zip(under, found.before, found.after, strict=True)
+    ]
     words = (
         f"Images made by {several(found.steps, 'step')} along the gradient to maximize a unit of {found.layer}; "
         "beneath, its mean "
