@@ -53,5 +53,5 @@ def test_it_fits_a_phone_and_a_large_screen(
     visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path, query: str, width: int, dark: bool
 ) -> None:
     seen = visit(lab_address(f"/explore?{query}", digits_run), width=width, dark=dark)
-    seen.page.locator(".gallery, .confusion, .map-legend").first.wait_for()
+    seen.page.locator(".gallery, .confusion, .color-key").first.wait_for()
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)

@@ -16,9 +16,11 @@ from starlette.testclient import TestClient
 
 from striate.api import evaluate, load
 from striate.errors import DataError, RunError
+from striate.lab.exploring.chosen_samples import RankedSamples
 from striate.lab.exploring.run_samples import read_samples
 from striate.lab.workbench import Lab
 from striate.tasks.evaluation import Evaluation
+from striate.tasks.segment.task import Segment
 
 Open = Callable[..., TestClient]
 
@@ -171,3 +173,11 @@ def test_a_lab_without_a_run_and_data_that_have_changed(digits_run: Path, tmp_pa
     (changed / "events.jsonl").unlink()  # an older run, which noted nothing
     with pytest.raises(DataError, match="or others"):
         read_samples(Lab(changed))
+
+
+def test_the_colors_of_shown_masks_are_named() -> None:
+    task = Segment(("background", "road", "tree"))
+    masks = np.array([[[0, 1]], [[2, 255]]])
+    ranked = RankedSamples(task, np.array([3, 5]), np.array([0.5, 0.7]), masks, np.zeros_like(masks))
+    assert [name for name, _ in ranked.legend(np.array([5, 9]))] == ["tree"]
+    assert [name for name, _ in ranked.legend(ranked.ids)] == ["road", "tree"]

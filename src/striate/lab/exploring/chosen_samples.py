@@ -16,6 +16,7 @@ from striate.lab.exploring.run_samples import Samples, SplitPredictions, read_in
 from striate.lab.page_images import RUN
 from striate.runs.predictions import read_predictions
 from striate.statistics.intervals import wilson
+from striate.tasks.marks import Color
 from striate.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -142,6 +143,11 @@ class RankedSamples:
         rows = np.argsort(self.each if upward else -self.each, kind="stable")
         found: NDArray[np.int64] = self.ids[rows]
         return found
+
+    def legend(self, ids: NDArray[np.int64]) -> tuple[tuple[str, Color], ...]:
+        """The names of the colors in which predictions and truths of these samples are drawn."""
+        rows = np.flatnonzero(np.isin(self.ids, ids))
+        return self.task.legend([of[row] for row in rows for of in (self.decoded, self.targets)])
 
     def words(self) -> dict[int, str]:
         """By id, the metric of the sample in words: `mean IoU 56.7 %`."""

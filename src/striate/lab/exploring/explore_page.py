@@ -216,8 +216,13 @@ def routes(lab: Lab) -> APIRouter:
         metrics = None if ranked is None else ranked.words()
         learned = ranked is not None and ranked.task.learns_inputs  # then the truth is the image itself
         kinds = ("reconstructed",) if learned else ("predicted", "true")
-        records = describe(ids[start : start + count], samples, predictions, metrics, kinds)
-        return {"total": len(ids), "start": start, "samples": records}
+        page = ids[start : start + count]
+        return {
+            "total": len(ids),
+            "start": start,
+            "samples": describe(page, samples, predictions, metrics, kinds),
+            "legend": () if ranked is None else ranked.legend(page),
+        }
 
     @router.get("/drawn")
     def over(split: str, sample: int, truth: bool = False) -> Response:

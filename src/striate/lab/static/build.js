@@ -132,7 +132,7 @@ function boxTable(box, network) {
 }
 
 function layerTable(rows, caption) {
-  const heads = ["layer", "kind", "input", "output", "size of the output", "parameters", "MACs", "sees", "neighbors apart", "left over"];
+  const heads = ["layer", "kind", "input", "output", "size of the output", "parameters", "MACs", "receptive field", "jump", "left over"];
   return table(caption, heads, rows.map((row) => [
     row.name, row.kind, row.in, row.out, row.arithmetic.join(", ") || "–", number(row.params), number(row.macs), row.field, row.jump, row.leftover || "–",
   ]));

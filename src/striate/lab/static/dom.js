@@ -51,12 +51,18 @@ export function choice(options, value, onchange) {
   return select;
 }
 
-/** As `striate.wording.number`: grouped by thousands, fractions to four digits, what stands before the point whole. */
+/** As `striate.wording.number`, with a true minus sign: grouped by thousands, fractions to four digits, what stands
+ * before the point whole. */
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
-  if (Number.isInteger(value) || Math.abs(value) >= 999.95) return Math.round(value).toLocaleString("en-US");
-  return String(Number(value.toPrecision(4)));
+  const whole = Number.isInteger(value) || Math.abs(value) >= 999.95;
+  return written(whole ? Math.round(value).toLocaleString("en-US") : Number(value.toPrecision(4)));
+}
+
+/** A number in full, with a true minus sign. */
+export function written(value) {
+  return String(value).replaceAll("-", "−");
 }
 
 /** A share from 0 to 1 in percent, with one decimal; only 0 is written as 0, and only 1 as 100. */
@@ -71,18 +77,26 @@ export function smoothLarge(event) {
   if (image.naturalWidth > image.width) image.classList.remove("pixels");
 }
 
+/** Which color is what: names with their colors. */
+export function colorKey(label, entries) {
+  return make("ul", { class: "color-key", "aria-label": label }, entries.map(([name, color]) => make("li", {},
+    draw("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, draw("rect", { width: 12, height: 12, fill: color })), name)));
+}
+
 /** A shape as it is written: 3×224×224. */
 export function shape(sizes) {
   const list = [sizes].flat();
   return list.length ? list.join("×") : "–";
 }
 
-/** A table with a caption; the first cell of a row names it. */
+/** A table with a caption; the first cell of a row names it. Columns of words are left-aligned, those of numbers not. */
 export function table(caption, heads, rows) {
+  const words = heads.map((_, k) => 2 * rows.filter((row) => /^\p{L}/u.test(row[k])).length > rows.length);
+  const kind = (k) => (words[k] ? "text" : null);
   return make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": caption },
     make("table", {},
       make("caption", {}, caption),
-      make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col" }, head)))),
+      make("thead", {}, make("tr", {}, heads.map((head, k) => make("th", { scope: "col", class: kind(k) }, head)))),
       make("tbody", {}, rows.map(([first, ...cells]) => make("tr", {},
-        make("th", { scope: "row" }, first), cells.map((cell) => make("td", {}, cell)))))));
+        make("th", { scope: "row" }, first), cells.map((cell, k) => make("td", { class: kind(k + 1) }, cell)))))));
 }

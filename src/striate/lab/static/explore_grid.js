@@ -1,7 +1,7 @@
 // Images in a grid, page by page.
 import { pageAddress } from "./address.js";
 import { apiAddress, request } from "./api.js";
-import { make, number, percent, smoothLarge } from "./dom.js";
+import { colorKey, make, number, percent, smoothLarge } from "./dom.js";
 import { onKeys } from "./keys.js";
 
 const PER_PAGE = 60;
@@ -19,7 +19,8 @@ export async function imageGrid(query, about, go) {
     make("button", { type: "button", id: "explore-before", disabled: start === 0, onclick: jump(Math.max(0, start - PER_PAGE)) }, "Before"),
     make("button", { type: "button", id: "explore-after", disabled: last >= response.total, onclick: jump(start + PER_PAGE) }, "After"),
     make("span", { class: "faint", "aria-hidden": "true" }, said)) : null;
-  return { element: make("div", {}, list, ...(pages ? [pages] : [])), said };
+  const key = response.legend.length ? [colorKey("Colors of the classes", response.legend.map(([name, color]) => [name, `rgb(${color.join(" ")})`]))] : [];
+  return { element: make("div", {}, ...key, list, ...(pages ? [pages] : [])), said };
 }
 
 function tile(sample, split) {

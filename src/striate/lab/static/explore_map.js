@@ -1,7 +1,7 @@
 // The embedding map: images at the points of their features.
 import { remember } from "./address.js";
 import { apiAddress, request } from "./api.js";
-import { draw as makeSvg, make, number, percent, table } from "./dom.js";
+import { colorKey, make, number, percent, table } from "./dom.js";
 import { imageLinks } from "./explore_grid.js";
 import { onKeys } from "./keys.js";
 
@@ -93,8 +93,7 @@ function color(classes, name) {
 function legend(response) {
   const classes = classesOf(response);
   if (classes.length > 20) return make("p", { class: "faint" }, `${classes.length} classes: too many colors to tell apart.`);
-  return make("ul", { class: "map-legend", "aria-label": "Colors of the classes" }, classes.map((name) => make("li", {},
-    makeSvg("svg", { viewBox: "0 0 12 12", width: 12, height: 12, "aria-hidden": "true" }, makeSvg("rect", { width: 12, height: 12, fill: color(classes, name) })), name)));
+  return colorKey("Colors of the classes", classes.map((name) => [name, color(classes, name)]));
 }
 
 /** A sample's tile of the sheet. */

@@ -1,5 +1,5 @@
 // Maps of numbers as pictures: blue below zero, orange above, the paper's own color at zero.
-import { make } from "./dom.js";
+import { make, written } from "./dom.js";
 
 const BELOW = [0, 98, 170];
 const ABOVE = [205, 82, 0];
@@ -80,6 +80,5 @@ export function strongest(map) {
 /** A number in three digits, with a true minus sign. */
 export function short(value) {
   if (value === null || value === undefined) return "not finite";
-  const text = Number.isInteger(value) && Math.abs(value) < 1e6 ? String(value) : String(Number(value.toPrecision(3)));
-  return text.replace("-", "−");
+  return written(Number.isInteger(value) && Math.abs(value) < 1e6 ? value : Number(value.toPrecision(3)));
 }

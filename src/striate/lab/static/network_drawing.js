@@ -25,7 +25,7 @@ export function networkDrawing(network, selected, onselect) {
   const high = ROW * (boxes.length + 1);
   const picture = draw("svg", { viewBox: `0 0 ${WIDE} ${high}`, preserveAspectRatio: "none", "aria-hidden": "true" }, wires(boxes, network), shapes);
   const list = make("ol", { "aria-label": "Layers from the input to the output" },
-    make("li", { class: "input" }, make("span", {}, `input ${network.input.join("×")}`), ["output", "parameters", "MACs", "sees"].map((head) => make("span", { class: "cost", "aria-hidden": "true" }, head))), buttons.map((button) => make("li", {}, button)));
+    make("li", { class: "input" }, make("span", {}, `input ${network.input.join("×")}`), ["output", "parameters", "MACs", "field"].map((head) => make("span", { class: "cost", "aria-hidden": "true" }, head))), buttons.map((button) => make("li", {}, button)));
   const step = (by) => {
     const at = buttons.indexOf(document.activeElement) + by;
     if (buttons[at]) { buttons[at].focus(); select(at); }
@@ -42,7 +42,7 @@ function layerButton(box, network, onclick) {
     make("span", {}, box.shape),
     cost("params", box.params, network.params, box.params_text, "parameters"),
     cost("macs", box.macs, network.macs, box.macs_text, "MACs"),
-    make("span", { class: "cost sees" }, make("span", { class: "hidden" }, "sees "), box.field));
+    make("span", { class: "cost sees" }, make("span", { class: "hidden" }, "receptive field "), box.field));
 }
 
 function size(side, channels, network) {

@@ -1,7 +1,7 @@
 // Classic kernels on a picture, and the arithmetic of one of its pixels.
 import { among, followAddress, remember, state } from "./address.js";
 import { apiAddress, request, latest, quietly } from "./api.js";
-import { choice, draw, labeled, make } from "./dom.js";
+import { choice, draw, labeled, make, written } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { onKeys } from "./keys.js";
 import { problem } from "./problem.js";
@@ -106,15 +106,15 @@ function pictureView(title, address, about, onpixel) {
 /** One output pixel: what lies under the kernel, the products, their sum, and what becomes of it. */
 function arithmetic({ pixel, kernel }) {
   const numbers = (caption, rows, outside = null) => make("div", { class: "wide-frame", tabindex: "0", role: "region", "aria-label": caption },
-    make("table", { class: "kernel-numbers" }, make("caption", {}, caption), make("tbody", {}, rows.map((row, y) => make("tr", {}, row.map((value, x) => make("td", { class: outside?.[y][x] ? "beyond" : null }, String(value))))))));
+    make("table", { class: "kernel-numbers" }, make("caption", {}, caption), make("tbody", {}, rows.map((row, y) => make("tr", {}, row.map((value, x) => make("td", { class: outside?.[y][x] ? "beyond" : null }, written(value))))))));
   const parts = [make("h3", {}, `The pixel in column ${pixel.x}, row ${pixel.y}`)];
   for (const channel of pixel.channels) {
-    const steps = [`${channel.channel}: the sum of the products is ${channel.sum}`];
-    if (kernel.divisor > 1) steps.push(`divided by ${kernel.divisor}: ${Number(channel.quotient.toPrecision(8))}`);
-    if (channel.quotient !== channel.rounded) steps.push(`rounded: ${channel.rounded}`);
+    const steps = [`${channel.channel}: the sum of the products is ${written(channel.sum)}`];
+    if (kernel.divisor > 1) steps.push(`divided by ${kernel.divisor}: ${written(Number(channel.quotient.toPrecision(8)))}`);
+    if (channel.quotient !== channel.rounded) steps.push(`rounded: ${written(channel.rounded)}`);
     if (channel.rounded !== channel.value) steps.push(`limited to 0 … 255: ${channel.value}`);
     parts.push(make("p", {}, `${steps.join(", ")}.`), make("div", { class: "tables" },
-      numbers(`pixels, ${channel.channel}`, channel.neighborhood, pixel.outside), numbers("kernel", kernel.weights), numbers("products", channel.products)));
+      numbers(`pixels, ${channel.channel}`, channel.neighborhood, pixel.outside), numbers(`kernel, ${channel.channel}`, kernel.weights), numbers(`products, ${channel.channel}`, channel.products)));
   }
   if (pixel.outside.flat().some(Boolean)) parts.push(make("p", { class: "faint" }, "What is in italics lies beyond the border."));
   return parts;

@@ -1,7 +1,7 @@
 // The windows of a kernel on a padded map, one after the other, with their sums.
 import { among, followAddress, remember, state } from "./address.js";
 import { latest } from "./api.js";
-import { choice, draw, labeled, make } from "./dom.js";
+import { choice, draw, labeled, make, written } from "./dom.js";
 import { onKeys } from "./keys.js";
 import { problem } from "./problem.js";
 
@@ -73,7 +73,7 @@ function animation(laid, first, onplace) {
   const inside = (position) => position >= laid.before && position < padded.length - laid.before;
   const input = grid(padded.length, `Input with its border, ${padded.length} by ${padded.length}`);
   const output = grid(count, `Output, ${count} by ${count}`);
-  const cells = padded.map((row, y) => row.map((value, x) => input.cell(x, y, String(value), inside(x) && inside(y) ? "cell" : "outside")));
+  const cells = padded.map((row, y) => row.map((value, x) => input.cell(x, y, written(value), inside(x) && inside(y) ? "cell" : "outside")));
   for (const never of laid.uncovered) markUncovered(input, laid, never);
   const results = sums.map((row, y) => row.map((_, x) => output.cell(x, y, "", "cell", () => { stop(); move(y * count + x); })));
   const sum = make("p", { class: "sum", role: "status" });
@@ -102,13 +102,13 @@ function animation(laid, first, onplace) {
     const column = at % count;
     input.reset();
     taps[row].forEach((y) => taps[column].forEach((x) => cells[y][x].set("seen")));
-    results.flat().forEach((cell, k) => cell.set(k === at ? "now" : k < at ? "done" : null, k <= at ? String(sums[Math.floor(k / count)][k % count]) : ""));
+    results.flat().forEach((cell, k) => cell.set(k === at ? "now" : k < at ? "done" : null, k <= at ? written(sums[Math.floor(k / count)][k % count]) : ""));
     const terms = kernel.flat().map((weight, k) => `${padded[taps[row][Math.floor(k / kernel.length)]][taps[column][k % kernel.length]]}·${weight < 0 ? `(${weight})` : weight}`);
-    sum.textContent = `row ${row}, column ${column}: ${terms.join(" + ")} = ${products[at].join(" + ").replaceAll("+ -", "− ")} = ${sums[row][column]}`;
+    sum.textContent = written(`row ${row}, column ${column}: ${terms.join(" + ")} = ${products[at].join(" + ").replaceAll("+ -", "- ")} = ${sums[row][column]}`);
     slider.value = String(at);
     onplace(at);
   }
-  const board = make("div", { class: "maps" },
+  const board = make("div", { class: "maps", tabindex: "0", role: "group", "aria-label": "Windows. Arrow keys move to the next output." },
     make("figure", {}, make("figcaption", {}, "Input, with its border dashed"), input.element),
     make("figure", {}, make("figcaption", {}, laid.divisor > 1 ? `Kernel, to be divided by ${laid.divisor}` : "Kernel"), kernelGrid(kernel)),
     make("figure", {}, make("figcaption", {}, laid.divisor > 1 ? "Output, not yet divided" : "Output"), output.element));
@@ -129,7 +129,7 @@ function markUncovered(input, laid, position) {
 
 function kernelGrid(kernel) {
   const weights = grid(kernel.length, "Kernel");
-  kernel.forEach((row, y) => row.forEach((weight, x) => weights.cell(x, y, String(weight), "seen").set("seen")));
+  kernel.forEach((row, y) => row.forEach((weight, x) => weights.cell(x, y, written(weight), "seen").set("seen")));
   return weights.element;
 }
 

@@ -102,11 +102,11 @@ export function seenImage(picture, shape, seen, label) {
 
 /** What a number sees, in words. */
 export function seenWords(seen, shape) {
-  if (!seen) return "What it sees of the image is not known.";
+  if (!seen) return "Its receptive field is not known.";
   const [, rows, columns] = shape;
   const height = seen.rows[1] - seen.rows[0] + 1;
   const width = seen.columns[1] - seen.columns[0] + 1;
   const cut = seen.rows[0] < 0 || seen.columns[0] < 0 || seen.rows[1] >= rows || seen.columns[1] >= columns;
   const where = `rows ${Math.max(0, seen.rows[0])} to ${Math.min(rows - 1, seen.rows[1])}, columns ${Math.max(0, seen.columns[0])} to ${Math.min(columns - 1, seen.columns[1])}`;
-  return `It can see ${height} × ${width} pixels: ${where}${cut ? "; the rest lies beyond the border" : ""}.`;
+  return `Its receptive field has ${height} × ${width} pixels: ${where}${cut ? "; the rest lies beyond the border" : ""}.`;
 }
