@@ -463,13 +463,15 @@ class ScriptSource:
     @cached_property
     def _by_variable(self) -> dict[ast.AST, Function]:
         """For each call by a name that is not a function's own, the function that is called: `self.metric(…)` where the
-        object has it as an attribute, `criterion(…)` after `criterion = own_loss`."""
+        object has it as an attribute, `criterion(…)` after `criterion = own_loss`, `stopper(…)` of an object whose
+        class defines `__call__`."""
         known = {(file, _first_line(node)): node for file, node in self._nodes if isinstance(node, Function)}
         found: dict[ast.AST, Function] = {}
         for node in self.nodes():
             if isinstance(node, ast.Call) and called(node) and called(node) not in self._defined:
                 value = self._function_value(node)
                 value = value.func if isinstance(value, functools.partial) else value
+                value = value if hasattr(value, "__code__") else getattr(type(value), "__call__", value)  # noqa: B004
                 code = getattr(getattr(value, "__func__", value), "__code__", None)
                 place = (getattr(code, "co_filename", ""), getattr(code, "co_firstlineno", 0))
                 if place in known:

@@ -363,6 +363,32 @@ def test_a_state_that_is_kept_is_a_copy(kept: str, loaded: str, right: bool) -> 
     assert list(found(text + loaded + "\n", values(), [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
 
 
+KEEPER_OF_STATE = """
+class Keeper:
+    def __init__(self):
+        self.best, self.state = 0.0, None
+    def __call__(self, accuracy, model):
+        if accuracy > self.best:
+            self.best = accuracy
+            self.state = {kept}
+    def restore(self, model):
+        model.load_state_dict(self.state)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kept", "right"), [("model.state_dict()", False), ("copy.deepcopy(model.state_dict())", True)]
+)
+def test_a_state_that_an_object_keeps_is_a_copy(kept: str, right: bool) -> None:
+    names: dict[str, Any] = {}
+    loop = SCRIPT.replace(
+        "    if accuracy > best_accuracy:\n        best_accuracy = accuracy\n", "    keep(accuracy, model)\n"
+    )
+    text = KEEPER_OF_STATE.format(kept=kept) + loop + "keep.restore(model)\n"
+    exec(compile(KEEPER_OF_STATE.format(kept=kept), "train.py", "exec"), names)
+    assert list(found(text, values() | {"keep": names["Keeper"]()}, [WORST_KEPT])) == ["eval.worst-kept"] * (not right)
+
+
 class Stopper:
     def __init__(self, higher: bool) -> None:
         self.sign, self.best_score, self.best_state = 1 if higher else -1, -math.inf, None

@@ -13,7 +13,7 @@ from striate.doctor.checks.eval.best_epoch.by_calling import takes_the_worst
 from striate.doctor.checks.eval.best_epoch.comparisons import compared_wrongly
 from striate.doctor.checks.eval.best_epoch.wrong_modes import in_wrong_mode
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.script_source import ScriptSource, Site
 from striate.doctor.setup.syntax import receiver_of
 from striate.records import Finding
 
@@ -39,7 +39,7 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
         names = target.elts if isinstance(target, ast.Tuple) and len(values) > 1 else [target]
         name = next((ast.unparse(n) for n, v in zip(names, values, strict=False) if v is site.node), "")
         loaded = [load for load in loads if ast.unparse(load.args[0]) == name]
-        if not any(_stored_until(source, node, site.node, load) for load in loaded):
+        if not any(_stored_until(source, node, site, load) for load in loaded):
             continue
         state = ast.unparse(site.node)
         yield Finding(
@@ -54,18 +54,22 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
         )
 
 
-def _stored_until(source: ScriptSource, assignment: ast.Assign, state: ast.Call, load: ast.Call) -> bool:
+def _stored_until(source: ScriptSource, assignment: ast.Assign, site: Site, load: ast.Call) -> bool:
     """Whether a loop stores a state under a condition and continues, and the state is loaded after the loop. In a loop
-    around both, as over folds, it must be loaded into the same network."""
+    around both, as over folds, it must be loaded into the same network. The loop may call a method that stores it, as
+    of a class for early stopping, where another method loads it."""
     loops = source.loops_of(assignment)
     left = [loop for loop in loops if load.lineno > (loop.end_lineno or 0)]
     around = list(source.enclosing(assignment))
-    if not left or not any(isinstance(part, ast.If) for part in around[: around.index(left[-1])]):
-        return False
     lines = [block for block in (getattr(around[0], name, []) for name in ("body", "orelse")) if assignment in block]
     if any(isinstance(block[-1], ast.Break | ast.Return) for block in lines):
         return False  # no step changes it afterwards
-    one, other = receiver_of(state), receiver_of(load)
+    if not loops and isinstance(assignment.targets[0], ast.Attribute):
+        called_by_loop = site.often != "once" and source.function_of(load) is not source.function_of(assignment)
+        return called_by_loop and isinstance(around[0], ast.If)
+    if not left or not any(isinstance(part, ast.If) for part in around[: around.index(left[-1])]):
+        return False
+    one, other = receiver_of(site.node), receiver_of(load)
     return len(left) == len(loops) or (one is not None and other is not None and ast.dump(one) == ast.dump(other))
 
 
