@@ -61,6 +61,10 @@ WRONG = {
     "repeated": f"x = x.repeat(3, 1, 1, 1)\nx = x + 0.1 * torch.randn_like(x)\n{HALVES}",
     "smote": f"more = smote(x[y == 1], 50)\nx = np.vstack([x, more])\n{SKLEARN}",
     "library": f"x, y = SMOTE(random_state=0).fit_resample(x, y)\n{SKLEARN}",
+    "rare ones again": "more = resample(rare, n_samples=900)\ndf = pd.concat([rest, more]).sample(frac=1)\n"
+    "train, val = train_test_split(df.drop(columns='y').values, df.y.values)",
+    "rare ones drawn": "more = rare.sample(9, replace=True)\ndf = pd.concat([rest, more])\nx = df[['a', 'b']].values\n"
+    "y = df.y.values\na, b, c, d = train_test_split(x, y)",
     "mirrored": "x = torch.cat([x, x.flip(-1)])\na, b = random_split(TensorDataset(x, y), [80, 20])",
     "folds": "folds = StratifiedKFold(5)\ndf = pd.concat([df, jitter(df)])\nfor i, j in folds.split(df, y):\n    pass",
     "own split": "x = np.concatenate([x, x[:, :, ::-1]])\na, b = parted(x, y)",
@@ -107,6 +111,8 @@ RIGHT = {
     f"y = np.repeat(d.target, 4)\n{SKLEARN}",
     "several after": "train_x, val_x, train_y, val_y = train_test_split(d.images, d.target)\n"
     "x = np.stack([turn(one) for one in train_x for _ in range(2)])\ny = np.repeat(train_y, 2)",
+    "fewer of the rest": "fewer = resample(rest, replace=False, n_samples=90)\ndf = pd.concat([fewer, rare])\n"
+    "train, val = train_test_split(df.drop(columns='label').values, df.label.values)",
     "anew": f"x = torch.cat([x, x + noise])\nx = load()\n{HALVES}",
 }
 

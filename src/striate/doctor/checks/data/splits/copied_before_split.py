@@ -82,8 +82,19 @@ def _copied(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
     for name, made in pairs:
         if not isinstance(name, ast.Name):
             continue
+        made = _before_shuffling(made)
         if (isinstance(made, ast.Call) and _multiplies(made, node, source)) or are_sample_variants(made, node, source):
             yield name.id
+
+
+def _before_shuffling(made: ast.expr) -> ast.expr:
+    """The table that an expression shuffles or renumbers: `frame` of `frame.sample(frac=1).reset_index(drop=True)`."""
+    while isinstance(made, ast.Call) and called(made) in ("sample", "reset_index"):
+        owner = receiver_of(made)
+        if owner is None:
+            break
+        made = owner
+    return made
 
 
 def _fitted_to_targets(node: ast.Assign, source: ScriptSource) -> Iterator[str]:
@@ -140,7 +151,8 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
             names = {name for part in given if (name := variable_of(part))}
             return _are_variants(each, names, names, source)
         wholes = {part.id for part in _concatenated(call) if isinstance(part, ast.Name)}
-        return any(
+        oversampled = {name for part in before if _draws_repeatedly(part.value) for name in _names(part.targets[0])}
+        return bool(wholes & oversampled) or any(
             _holds_variants(call, {whole}, _derived_names(before, {whole}, whole_only=False)) for whole in wholes
         )
     if called(call) in _REPEATED:
@@ -150,6 +162,17 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
         return False
     held = [name for name, value in source.arguments(functions[0], call) if not isinstance(value, ast.Constant)]
     return any(_gives_variants(functions[0], name, source) for name in held)
+
+
+def _draws_repeatedly(node: ast.AST) -> bool:
+    """Whether a call draws samples with replacement: `resample(rare, n_samples=900)` of scikit-learn, which does so by
+    default, or `rare.sample(900, replace=True)` of pandas."""
+    if not isinstance(node, ast.Call) or called(node) not in ("resample", "sample"):
+        return False
+    replace = argument(node, 99, "replace")
+    if replace is None:
+        return called(node) == "resample" and argument(node, 99, "n_samples") is not None
+    return isinstance(replace, ast.Constant) and replace.value is True
 
 
 def _repeats_rows(call: ast.Call) -> bool:
@@ -282,10 +305,13 @@ def _derives(node: ast.expr, names: set[str], *, whole_only: bool) -> bool:
     if isinstance(node, ast.Subscript):
         first = node.slice.elts[0] if isinstance(node.slice, ast.Tuple) and node.slice.elts else node.slice
         every = isinstance(first, ast.Slice) and first.lower is None and first.upper is None
-        every = every or (isinstance(first, ast.Constant) and first.value is ...)
+        every = every or (isinstance(first, ast.Constant) and (first.value is ... or isinstance(first.value, str)))
+        every = every or (isinstance(first, ast.List) and all(isinstance(e, ast.Constant) for e in first.elts))
         return (every or not whole_only) and _derives(node.value, names, whole_only=whole_only)
     if isinstance(node, ast.BinOp):
         return any(_derives(part, names, whole_only=whole_only) for part in (node.left, node.right))
+    if isinstance(node, ast.Attribute) and node.attr in ("values", "T"):
+        return _derives(node.value, names, whole_only=whole_only)
     if isinstance(node, ast.Call) and called(node) not in _SUMMED_UP:
         owner = receiver_of(node)
         parts = [*node.args[:1], *([owner] if owner is not None else [])]
@@ -308,8 +334,13 @@ def _split_after(line: ast.Assign, name: str, source: ScriptSource) -> ast.expr 
         if isinstance(part, ast.Assign) and called(part.value).endswith("Dataset") and _takes_first(part.value, {name})
         for made in _names(part.targets[0])
     }
+    assigned = [part for part in later if isinstance(part, ast.Assign)]
     for call in (part for part in later if isinstance(part, ast.Call)):
         if called(call) in _SPLITTING and (_takes_first(call, known) or _takes_first(_argument(call), known)):
+            return call
+        before = [part for part in assigned if part.lineno < call.lineno]
+        of_all = _derived_names(before, {name}, whole_only=True)
+        if called(call) in _SPLITTING and call.args and _derives(call.args[0], of_all, whole_only=True):
             return call
         owner = receiver_of(call)
         if any(_halved(list(ast.walk(function)), given, source) for function, given in _passed_to(call, name, source)):
