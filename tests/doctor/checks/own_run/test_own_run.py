@@ -188,6 +188,18 @@ def test_two_accuracies_are_counted_each_by_itself(scale: float) -> None:
     assert [one.code for one in found] == ["eval.wrong-count"] * (scale != 1)
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_evaluations_on_the_data_of_an_earlier_training_are_not_compared(same: bool) -> None:
+    rights = {at: CorrectCounts([3 * right], [300]) for at, right in ((10, 90), (20, 95), (30, 99))}
+    rights[40] = rights[50] = CorrectCounts([60], [300]) if same else CorrectCounts([20], [100])
+    watcher = Watcher(float("inf"), {})
+    network = watcher.of(nn.Linear(3, 4))
+    network.calls = [NetworkCall(at, False, False, (3,), 0.0, 1.0, 0.8, float(min(at, 40))) for at in rights]
+    network.after = 40.0
+    run = OwnRun(steps=50, networks=watcher.run.networks, compared={0: rights}, ended=True)
+    assert [one.code for one in findings_of(run)] == ["eval.worst-kept"] * same
+
+
 @pytest.mark.parametrize("teacher", [True, False])
 def test_a_teacher_keeps_its_weights_while_another_network_is_compared(teacher: bool) -> None:
     rights = {at: CorrectCounts([right], [100]) for at, right in ((10, 20), (20, 60), (30, 90))}

@@ -118,10 +118,13 @@ def _evaluations(run: OwnRun) -> Iterator[tuple[str, list[tuple[CorrectCounts, l
 
 def _rights(run: OwnRun) -> Iterator[tuple[str, dict[int, CorrectCounts]]]:
     """For each network, the right predictions of its evaluations by step; under the name "the network", those of
-    comparisons in the script."""
+    comparisons in the script. Only those on the samples of the last evaluation: a script may train on other data
+    first."""
     for key, found in _predictions(run, learns=False).items():
-        yield key[0], {steps: one.correct for steps, one in found}
-    yield from ((_ANY, rights) for rights in run.compared.values())
+        yield key[0], {steps: one.correct for steps, one in found if _same_targets(one, found[-1][1], ordered=False)}
+    for rights in run.compared.values():
+        last = sum(next(reversed(rights.values())).sizes) if rights else 0
+        yield _ANY, {steps: one for steps, one in rights.items() if sum(one.sizes) == last}
 
 
 def _divided_by_wrong_number(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -216,8 +219,11 @@ def _average_behind(run: OwnRun) -> Iterator[tuple[str, str]]:
                 )
 
 
-def _same_targets(one: PassPredictions, other: PassPredictions) -> bool:
-    return one.samples == other.samples and torch.equal(torch.cat(one.targets), torch.cat(other.targets))
+def _same_targets(one: PassPredictions, other: PassPredictions, *, ordered: bool = True) -> bool:
+    first, second = (torch.cat(each.targets).flatten() for each in (one, other))
+    if not ordered:
+        first, second = first.sort().values, second.sort().values
+    return one.samples == other.samples and torch.equal(first, second)
 
 
 def _worst_kept(run: OwnRun) -> Iterator[tuple[str, str]]:
