@@ -108,8 +108,10 @@ def test_losses_of_rivals_are_wrong(terms: tuple[Term, Term, Term], code: str, p
     assert part in measured
 
 
-def test_who_draws_gets_a_gradient() -> None:
-    ((found, _),) = _said(_asked_for(1.0), _asked_for(0.0), _asked_for(1.0), detached=True)
+@pytest.mark.parametrize("reversed_order", [False, True])
+def test_who_draws_gets_a_gradient(reversed_order: bool) -> None:
+    terms = _asked_for(1.0), _asked_for(0.0), _asked_for(1.0)
+    ((found, _),) = _said(*terms, reversed_order=reversed_order, detached=True)
     assert found == "model.graph-detached"
 
 

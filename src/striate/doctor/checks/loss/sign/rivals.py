@@ -56,7 +56,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     fakes = [
         call for call in calls if real is not None and call.network is real.network and call.generated and call.push
     ]
-    own_step = next((call for call in fakes if not call.reaches_generator), None)
+    # Where none reaches the generator, that with the label of real images is its step.
+    detached = sorted(
+        (call for call in fakes if not call.reaches_generator),
+        key=lambda call: real is not None and call.push == real.push,
+    )
+    own_step = next(iter(detached), None)
     generator_step = next((call for call in fakes if call.reaches_generator), None)
     if real is None or own_step is None:
         return
