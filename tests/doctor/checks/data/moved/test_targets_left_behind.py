@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from for_checks.asked import adam, asked, asked_in_script, loop, said, stepped
 from for_checks.networks import TwoHeads
+from for_checks.pictures import SIZE as FACE
 from for_checks.pictures import Faces, told_of_points
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.data.moved.moved_draws import _Samples, _targets_stay
@@ -573,6 +574,23 @@ def test_the_edges_of_a_box_are_exchanged_as_they_are_mirrored(exchanged: bool) 
 def test_the_left_of_two_that_look_alike_stays_the_left_one(data: Faces, right: bool) -> None:
     found = told_of_points(LEFT_BEHIND, data)
     assert ["keep their numbers" in finding.measured for finding in found] == [True] * (not right)
+
+
+class FlatFaces(Faces):
+    """The same with one row of numbers from -1 to 1 for all points, and the middle of each face."""
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        picture, _, points = super().__getitem__(number)
+        return picture, (torch.cat([points, points.mean(0, keepdim=True)]) / (FACE / 2) - 1).flatten()
+
+
+@pytest.mark.parametrize("swaps", [True, False])
+def test_points_may_be_one_row_of_numbers(swaps: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(FACE * FACE, 8))
+    train, val = (DataLoader(FlatFaces(flips, swaps), 32, shuffle=flips) for flips in (True, False))
+    found = said(LEFT_BEHIND, model, train, val=val, loss=nn.MSELoss(), task="regress")
+    assert ["keep their numbers" in finding.measured for finding in found] == [True] * (not swaps)
 
 
 class Passes:

@@ -9,7 +9,7 @@ import torch
 
 from striate.doctor.checks.data.moved.left_behind import AUGMENTATION, left_behind
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.keypoints import Keypoints, keypoints_of
+from striate.doctor.evidence.keypoints import Keypoints, are_flat, keypoints_of
 from striate.doctor.setup.batch import leaves
 from striate.records import Finding
 from striate.wording import percent, several
@@ -28,9 +28,10 @@ def left_of_points(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Find
     """A finding if points are mirrored in pairs of draws, `flips`, but the left one of two similar points becomes the
     right one; else None."""
     mirrored = [only_mirrored for one, other in flips if (only_mirrored := _only_mirrored(one, other)) is not None]
-    train, val = keypoints_of(evidence.train.raw), keypoints_of(evidence.val.raw)
+    train, val = (keypoints_of(batches, flat=True) for batches in (evidence.train.raw, evidence.val.raw))
     if len(mirrored) < 3 or not all(mirrored) or train is None or val is None:
         return None
+    train = train.in_pixels()
     for left in range(val.points.shape[1]):
         for right in range(val.points.shape[1]):
             before = float((val.points[:, left, 0] < val.points[:, right, 0]).double().mean())
@@ -53,7 +54,8 @@ def left_of_points(evidence: Evidence, flips: Sequence[tuple[Any, Any]]) -> Find
 
 def _only_mirrored(one: Any, other: Any) -> bool | None:
     """Whether each point is mirrored without a change of its number; None if there are no points."""
-    for (_, before), (_, after) in zip(leaves(one), leaves(other), strict=False):
+    for (_, first), (_, second) in zip(leaves(one), leaves(other), strict=False):
+        before, after = (t.unflatten(0, (-1, 2)) if are_flat(t) else t for t in (first, second))
         points = before.ndim == 2 and before.shape[1] in (2, 3) and len(before) > 1 and before.is_floating_point()
         if points and before.shape == after.shape:
             middle, span = before[:, 0] + after[:, 0], float(before[:, 0].max() - before[:, 0].min())
