@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from for_checks.asked import asked, digits, loop, perceptron, quick_adam
 from for_checks.scripts import found, values
@@ -101,6 +101,31 @@ def test_a_random_trunk_that_is_frozen() -> None:
     (found,) = asked(FROZEN_PARAMETERS, model, digits(), optimizer=optimizer)
     assert (found.code, found.severity) == ("model.frozen-parameters", "error")
     assert "with all of them trained, the loss after" in found.measured
+
+
+class Reservoir(nn.Module):
+    """Echo states of the rows of an image, or their mean without recurrence."""
+
+    def __init__(self, recurrent: bool) -> None:
+        super().__init__()
+        self.recurrent = recurrent
+        self.enter, self.again, self.read = nn.Linear(8, 64), nn.Linear(64, 64, bias=False), nn.Linear(64, 10)
+        self.enter.requires_grad_(False)
+        self.again.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, rows = torch.zeros(len(x), 64), x.flatten(0, 1).unbind(1)
+        for row in rows if self.recurrent else [torch.stack(rows).mean(0)]:
+            state = torch.tanh(self.enter(row) + self.again(state))
+        out: Tensor = self.read(state)
+        return out
+
+
+@pytest.mark.parametrize("recurrent", [True, False])
+def test_the_random_weights_of_a_reservoir_are_intended(recurrent: bool) -> None:
+    model = Reservoir(recurrent)
+    found = asked(FROZEN_PARAMETERS, model, digits(), optimizer=torch.optim.Adam(model.read.parameters(), lr=0.01))
+    assert [one.code for one in found] == ["model.frozen-parameters"] * (not recurrent)
 
 
 def test_nothing_that_wants_a_gradient() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from difflib import get_close_matches
 
@@ -30,6 +31,9 @@ _SHARE = 0.2
 _MOST = 0.5
 """From this share on, random features are a mistake, even if a short trial shows no difference."""
 
+_RECURRENT = 8
+"""Calls in a step: a backbone runs once, or a few times for several views."""
+
 _SWITCH = "requires_grad"
 _ALIKE = 0.9
 _OF_A_NETWORK = ("parameters", "named_parameters", "modules", "named_modules", "children", "named_children")
@@ -46,7 +50,7 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
         return
     changed = evidence.trial.changed  # such as an average of weights, which needs no gradient
     frozen = {name: p for name, p in used.items() if not p.requires_grad and name not in changed}
-    if not frozen:
+    if not frozen or _is_reservoir(evidence, set(frozen)):
         return
     share = sum(p.numel() for p in frozen.values()) / sum(p.numel() for p in used.values())
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -74,6 +78,13 @@ def _find_frozen_parameters(evidence: Evidence) -> Iterator[Finding]:
         measured += f"; the frozen {listed_names(unmeasured)} use the initial mean 0 and variance 1"
         limit = "no frozen batch norm in evaluation mode with initial statistics, beside untrained frozen weights"
     yield _finding(severity, list(frozen), measured, gain_text(remedy, "with all of them trained"), limit)
+
+
+def _is_reservoir(evidence: Evidence, frozen: set[str]) -> bool:
+    """Whether each pass uses all frozen weights many times, as an echo state network does with its random weights
+    (Jaeger 2001), and trains others."""
+    times = Counter(name for call in evidence.graph.calls for name in frozen & set(call.parameters))
+    return len(times) == len(frozen) and min(times.values()) >= _RECURRENT and len(frozen) < len(evidence.graph.used)
 
 
 def _unmeasured(evidence: Evidence) -> list[str]:
