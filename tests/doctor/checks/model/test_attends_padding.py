@@ -1,4 +1,5 @@
-"""`model.attends-padding`: does attention see only the padding, because its mask is inverted?"""
+"""`model.attends-padding`: does attention see only the padding, because its mask is inverted, or does a recurrent
+network predict from the state behind the padding?"""
 
 from __future__ import annotations
 
@@ -81,3 +82,35 @@ def test_rows_of_numbers_that_are_filled_up(right: bool) -> None:
     loader = DataLoader(TensorDataset(x, x.sum((1, 2))[:, None]), 16)
     found = asked(PADDING_ATTENDED, Series(), loader, loss=nn.MSELoss())
     assert [finding.code for finding in found] == ["model.attends-padding"] * (not right)
+
+
+class Recurrent(nn.Module):
+    """Reads the last state, with or without the lengths of the sentences."""
+
+    def __init__(self, packed: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.packed = packed
+        self.embed, self.layer = nn.Embedding(20, 8, padding_idx=0), nn.GRU(8, 16, batch_first=True)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        given = self.embed(tokens)
+        if self.packed:
+            lengths = (tokens != 0).sum(1)
+            given = nn.utils.rnn.pack_padded_sequence(given, lengths, batch_first=True, enforce_sorted=False)
+        out: Tensor = self.head(self.layer(given)[1][0])
+        return out
+
+
+@pytest.mark.parametrize(("packed", "width"), [(True, 40), (False, 40), (False, 8)])
+def test_the_last_state_of_a_recurrent_network(packed: bool, width: int) -> None:
+    data = sentences().dataset
+    x, y = data[:]
+    x = nn.functional.pad(x, (0, width - 8))
+    asked_of = Recurrent(packed), DataLoader(TensorDataset(x, y), 32)
+    try:
+        found = asked(PADDING_ATTENDED, *asked_of, loss=nn.CrossEntropyLoss())
+    except NoEvidence:
+        found = []
+    assert [one.code for one in found] == ["model.attends-padding"] * (width > 8 and not packed)

@@ -1,24 +1,31 @@
-"""`model.attends-padding`: does attention see only the padding, because its mask is inverted?"""
+"""`model.attends-padding`: does attention see only the padding, because its mask is inverted, or does a recurrent
+network predict from the state behind the padding?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.padding import padded_positions, padding_value
+from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.setup.batch import copied, leaves
+from striate.doctor.setup.batch import altered, copied, leaves
 from striate.observe.torch_calls import function_name, torch_functions
 from striate.records import Finding
-from striate.wording import percent
+from striate.wording import listed_names, percent
 
 _CLOSED = -1e3
 """Largest number that is added to the scores of masked keys, which may be minus infinity or a large negative number."""
+_LEFT, _FEWEST, _LENGTHS = 0.3, 16, 24
+"""The share of the differences between samples that is left behind the padding; the fewest samples that are compared,
+and the most lengths that they have."""
 _NEARLY = 0.98
 _SOME = 0.02
 """Least share of the positions that is padding, and least share that is not."""
@@ -28,6 +35,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     known = next(((raw, found) for raw in evidence.train.raw if (found := _paddings(raw))), None)
     if known is None:
         raise NoEvidence("no batch has padded rows")
+    if (read := _read_behind(evidence, known[0])) is not None:
+        yield read
+        return
     masked = list(_masked_keys(evidence, *known))
     if not masked:
         raise NoEvidence("no attention with a mask was seen")
@@ -46,6 +56,49 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
                 "key_padding_mask",
             )
             return
+
+
+def _read_behind(evidence: Evidence, batch: Any) -> Finding | None:
+    """The finding for a recurrent network whose outputs for different samples become alike behind their padding; None
+    for others."""
+    layers = [name for name, part in evidence.setup.model.named_modules() if isinstance(part, nn.RNNBase)]
+    rows = [(path, t) for path, t in leaves(batch) if t.ndim == 2 and not t.is_floating_point() and len(t) > 1]
+    if not layers or len(rows) != 1:
+        return None
+    path, tokens = rows[0]
+    filler = padding_value(tokens.detach().cpu())
+    if filler is None:
+        return None
+    lengths = (tokens.detach().cpu() != filler).sum(1)
+    padded = predict(evidence.setup, evidence.trial.replica, [batch]).outputs
+    if padded.ndim not in (1, 2) or len(padded) != len(tokens) or not padded.is_floating_point():
+        return None
+    cut = padded.clone()
+    with suppress(NoEvidence):  # a network that gets the lengths, too, may refuse shorter rows
+        for length in lengths[lengths > 0].unique()[:_LENGTHS].tolist():
+            shorter = altered(batch, path, _first(length))
+            outputs = predict(evidence.setup, evidence.trial.replica, [shorter]).outputs
+            cut[lengths == length] = outputs[lengths == length]
+        known = torch.isin(lengths, lengths[lengths > 0].unique()[:_LENGTHS])
+        left = padded[known].std(0).mean() / cut[known].std(0).mean().clamp_min(1e-12)
+        if int(known.sum()) >= _FEWEST and float(left) < _LEFT:
+            return PADDING_ATTENDED.finding(
+                severity="error",
+                where=listed_names(layers),
+                measured=f"behind their padding, {percent(float((tokens == filler).double().mean()), 0)} of all "
+                f"positions, the outputs of different samples differ by {percent(float(left), 0)} of what they "
+                "differ by without it",
+                limit=f"{percent(_LEFT, 0)} of the standard deviation over samples is left behind the padding",
+                why="The last state of a recurrent network forgets the content while it reads the padding.",
+                remedy="pass the lengths: `packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, "
+                "enforce_sorted=False)`, and use the last state `h_n` that the layer returns for `packed`; or read "
+                "each output at its own end: `out[torch.arange(len(out)), lengths - 1]`",
+            )
+    return None
+
+
+def _first(length: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda rows: rows[:, :length]
 
 
 def _paddings(batch: Any) -> list[torch.Tensor]:
