@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from common.asked import ASKED, TRIED
+from common.targets import TARGETS, TRIED
 from striate.wording import several
 
 Result = dict[str, Any]
@@ -26,7 +26,8 @@ WAITED_FOR = (
 HEAD = """# Performance
 
 What you wait for, with striate and with the fastest other way that was measured beside it, on the same machine in the
-same run. Each line leads to its measurements: all contenders, spread, memory, versions, the command to repeat it."""
+same run. Each line leads to its measurements: all contenders, medians and ranges over the
+repeats, memory, versions, the command to repeat them."""
 TRIED_HEAD = "# What is not met, and what is slower"
 TRIED_LINK = "What was tried for what is not met, and where a peer is faster: [here](measurements/tried.md)."
 WRITTEN = """Written by `python benchmarks/write_performance.py` from `benchmarks/results/*.json`. `make bench` measures
@@ -64,13 +65,13 @@ def page(
 
 def tried_page(results: Sequence[Result]) -> str:
     """What is slower than a peer, and what was tried for what is not met."""
-    back = "[What was asked, what was measured](../performance.md)"
+    back = "[Targets and measurements](../performance.md)"
     return "\n\n".join(part for part in [TRIED_HEAD, _tried(results), _slower(results), back] if part) + "\n"
 
 
 def workload_page(result: Result, plot: str | None, elsewhere: Mapping[str, Result] | None = None) -> str:
     """The measurements of a workload. `plot`: its picture; `elsewhere`: the same of other machines."""
-    back = "[What was asked, what was measured](../performance.md)"
+    back = "[Targets and measurements](../performance.md)"
     parts = [
         _workload(result, plot),
         *(_of_other_machine(*other) for other in (elsewhere or {}).items()),
@@ -111,12 +112,12 @@ def _elsewhere(place: str, others: Sequence[Result]) -> str:
     """The same on another machine, which is slower or faster in other things."""
     if not others:
         return ""
-    claims = {key: made for one in others for key, made in one["claims"].items() if key in ASKED}
-    rows = [[ASKED[key], claims[key]["measured"], VERDICTS[claims[key]["met"]]] for key in ASKED if key in claims]
+    claims = {key: made for one in others for key, made in one["claims"].items() if key in TARGETS}
+    rows = [[TARGETS[key], claims[key]["measured"], VERDICTS[claims[key]["met"]]] for key in TARGETS if key in claims]
     parts = [
         f"{_on(place)}\n\n{_machine_line(others[0]['environment'])}. {_rates_line(others)}".rstrip(),
         _waited_for(others),
-        table(["asked", "measured", "verdict"], rows) if rows else "",
+        table(["target", "measured", "verdict"], rows) if rows else "",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -181,25 +182,25 @@ def _slower(results: Sequence[Result]) -> str:
 
 def _verdicts(results: Sequence[Result]) -> str:
     claims, rows = _claims(results), []
-    for key in (*ASKED, *(k for k in claims if k not in ASKED)):
+    for key in (*TARGETS, *(k for k in claims if k not in TARGETS)):
         made, workload = claims.get(key, (None, ""))
         if made is None:
-            rows.append([ASKED[key], "not measured", "–", ""])
+            rows.append([TARGETS[key], "not measured", "–", ""])
         else:
-            rows.append([ASKED.get(key, key), made["measured"], VERDICTS[made["met"]], _link(workload)])
-    told = "## What was asked, what was measured\n\n" + table(["asked", "measured", "verdict", "workload"], rows)
+            rows.append([TARGETS.get(key, key), made["measured"], VERDICTS[made["met"]], _link(workload)])
+    told = "## Targets and measurements\n\n" + table(["target", "measured", "verdict", "workload"], rows)
     return f"{told}\n\n{TRIED_LINK}" if _tried(results) else told
 
 
 def _claims(results: Sequence[Result]) -> dict[str, tuple[dict[str, Any], str]]:
-    """What each workload says of what was asked, and its name."""
+    """What each workload says of the targets, and its name."""
     claims = {key: (made, result["workload"]) for result in results for key, made in result["claims"].items()}
     return claims | _waits(results)
 
 
 def _tried(results: Sequence[Result]) -> str:
     missed = [key for key, (made, _) in _claims(results).items() if made["met"] is False and key in TRIED]
-    tried = "\n".join(f"- {ASKED[key]}. {TRIED[key]}" for key in TRIED if key in missed)
+    tried = "\n".join(f"- {TARGETS[key]}. {TRIED[key]}" for key in TRIED if key in missed)
     return f"## What was tried for what is not met\n\n{tried}" if tried else ""
 
 

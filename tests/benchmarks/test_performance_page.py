@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from common.asked import ASKED, TRIED
 from common.page import page, table, tried_page, workload_page
+from common.targets import TARGETS, TRIED
 from write_performance import WORKLOADS, read_results, write_performance
 
 GOLDEN = Path(__file__).with_name("expected_performance.md")
@@ -95,14 +95,14 @@ def test_the_page_of_a_small_set_of_results_is_the_golden_one() -> None:
 
 def test_what_is_slower_than_a_peer_is_told() -> None:
     made = page([fashion(), photos()], ())
-    assert made.index("times as fast") < made.index("## What was asked") < made.index("](measurements/tried.md)")
+    assert made.index("times as fast") < made.index("## Targets") < made.index("](measurements/tried.md)")
     assert "- striate: photos, first epoch: 0.50× the best peer" in tried_page([fashion(), photos()])
     assert "Nothing of what was measured." in tried_page([fashion()])
 
 
 def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
     lines = page([fashion(), photos()], ()).splitlines()
-    for key, text in ASKED.items():
+    for key, text in TARGETS.items():
         (line,) = [line for line in lines if line.startswith(f"| {text} |")]
         assert ("not measured" in line) == (key not in ("fashion-epoch", "photo-loading", "loader-waits"))
     assert any(
@@ -114,15 +114,15 @@ def test_each_thing_asked_is_told_with_its_verdict_or_as_not_measured() -> None:
 def test_what_is_not_met_comes_with_what_was_tried() -> None:
     missed = [result("photos", [], {"photo-loading": {"measured": "1.0×", "met": False}})]
     made = tried_page(missed)
-    assert f"## What was tried for what is not met\n\n- {ASKED['photo-loading']}. {TRIED['photo-loading']}\n" in made
+    assert f"## What was tried for what is not met\n\n- {TARGETS['photo-loading']}. {TRIED['photo-loading']}\n" in made
     assert "measurements/tried.md" in page(missed, ())
     assert "tried" not in page([fashion()], ())
-    assert set(TRIED) <= set(ASKED)
+    assert set(TRIED) <= set(TARGETS)
 
 
 def test_without_results_everything_is_named_as_not_measured() -> None:
     made = page([], WORKLOADS)
-    assert made.count("| not measured |") == len(ASKED)
+    assert made.count("| not measured |") == len(TARGETS)
     assert all(f"- {name.replace('_', ' ')}: not measured" in made.splitlines() for name in WORKLOADS)
 
 

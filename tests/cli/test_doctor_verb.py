@@ -78,7 +78,7 @@ def test_the_page_is_written_once(capsys, tmp_path: Path) -> None:
         (["digits", "--seconds", "0"], "more than 0"),
         (["no-such-set"], "no-such-set"),
         (["digits", "--optim.lrr", "1"], "optim.lr"),
-        (["digits", "--model", "perceptron", "--optim.name", "own-rule"], "--optim.name"),
+        (["digits", "--model", "perceptron", "--optim.name", "local-rule"], "--optim.name"),
     ],
 )
 def test_what_cannot_be_done_ends_with_2(words: list[str], said: str, capsys) -> None:

@@ -76,7 +76,7 @@ def test_one_network_in_full(capsys, name: str) -> None:
     for error in info.errors:
         assert f"on {error.of} ({error.source})" in words
     assert ("--weights FILE" in words) == bool(info.weights)
-    assert ("own-rule" in words) >= info.own_rule
+    assert ("local-rule" in words) >= info.local_rule
 
 
 def test_the_document_has_everything(capsys) -> None:

@@ -40,7 +40,7 @@ SMALL = {
     "task.control.learn_after": 40,
     "task.control.target_every": 10,
     "task.control.steps": 400,
-    "task.control.stretch": 96,
+    "task.control.steps_per_epoch": 96,
     "task.control.val_episodes": 3,
     "task.control.test_episodes": 5,
     "save_seconds": 0.001,
@@ -162,7 +162,7 @@ def test_of_which_stretch_the_returns_are_is_said(finished: Path, capsys: pytest
     metrics = json.loads((finished / "metrics.json").read_text())
     _print_result(finished, metrics)
     said = capsys.readouterr().out
-    assert f"the network after stretch {metrics['best_epoch']} of {metrics['epochs']} is saved; val and" in said
+    assert f"the network after epoch {metrics['best_epoch']} of {metrics['epochs']} is saved; val and" in said
     assert "single evaluation" not in network_note(metrics)
     alone = network_note(metrics | {"epochs": 1})
     assert alone.endswith("nothing shows whether the return still grows. Train for longer, with --minutes.")

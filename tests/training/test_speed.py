@@ -117,9 +117,9 @@ def test_one_training_of_several_has_no_report_to_wait_for() -> None:
 
 
 @pytest.mark.slow
-def test_an_own_rule_is_measured_too() -> None:
+def test_a_local_rule_is_measured_too() -> None:
     network = "neocognitron(first=4,second=6,planes=8)"
-    pace = measured(prepare(asked_for(epochs=4, model__name=network, optim__name="own-rule")))
+    pace = measured(prepare(asked_for(epochs=4, model__name=network, optim__name="local-rule")))
     assert len(pace.phases) == 1
     assert pace.step_seconds > 0
 

@@ -170,7 +170,7 @@ def test_it_is_the_recipe_of_few_photographs_that_nobody_named_a_network_for(pho
         ({"model.weights": "w.pt"}, dataset((3, 96, 96), n=500)),
         ({"recipe": "quick"}, dataset((3, 96, 96), n=500)),
         ({"recipe": "standard"}, dataset((3, 96, 96), n=500)),
-        ({"optim.name": "own-rule"}, dataset((3, 96, 96), n=500)),
+        ({"optim.name": "local-rule"}, dataset((3, 96, 96), n=500)),
     ],
 )
 def test_everything_else_keeps_its_recipe(fields, data) -> None:
@@ -181,7 +181,7 @@ def test_everything_else_keeps_its_recipe(fields, data) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "annotation"),
-    [({}, "number"), ({}, "mask"), ({"task.loss": "hinge"}, "class"), ({"optim.name": "own-rule"}, "class")],
+    [({}, "number"), ({}, "mask"), ({"task.loss": "hinge"}, "class"), ({"optim.name": "local-rule"}, "class")],
 )
 def test_what_has_no_cross_entropy_of_classes_is_not_smoothed(fields, annotation) -> None:
     config = with_fields(Config(), {"recipe": "speedrun", **fields})
@@ -310,7 +310,7 @@ def test_without_whitening_the_kernels_of_airbench_stay_random() -> None:
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        ({"model.name": "perceptron", "optim.name": "own-rule", "recipe": "speedrun"}, "recipe"),
+        ({"model.name": "perceptron", "optim.name": "local-rule", "recipe": "speedrun"}, "recipe"),
         ({"model.name": "madaline", "recipe": "speedrun"}, "recipe"),
         ({"model.name": "mlp(8)", "model.whiten": True}, "model.whiten"),
         ({"optim.name": "sgd", "optim.fixed_norm": True}, "optim.fixed_norm"),

@@ -36,7 +36,7 @@ def fields(model: str, **more: object) -> dict[str, object]:
 @pytest.mark.parametrize("model", few_quick(MODELS, ["rbm(32)", "psd(48)"]))
 def test_digits_are_learned_without_labels(model: str) -> None:
     prepared = prepare(asked_for(epochs=8, **fields(model)))
-    assert prepared.config.optim.name == "own-rule"
+    assert prepared.config.optim.name == "local-rule"
     assert set(prepared.normalization.mean) == {0.0}
     rows = [event.row for event in events_of(prepared) if isinstance(event, EpochDone)]
     assert rows[-1].val["mse"] < MODELS[model]
@@ -94,7 +94,7 @@ def test_a_gradient_is_possible_where_it_is_asked_for() -> None:
 
 def test_a_classifier_has_no_rule_without_labels() -> None:
     with pytest.raises(ConfigError, match="reconstruct") as caught:
-        prepare(asked_for(model__name="rbm(8)", optim__name="own-rule"))
+        prepare(asked_for(model__name="rbm(8)", optim__name="local-rule"))
     assert caught.value.where == "optim.name"
 
 

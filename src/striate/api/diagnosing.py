@@ -138,10 +138,10 @@ def _prepare(
     diagnosed."""
     with memory_explained(config):
         prepared = prepare(config, module, run=run, announce=announce)
-    if prepared.config.optim.name == "own-rule" and run is None:
+    if prepared.config.optim.name == "local-rule" and run is None:
         raise ConfigError(
             "optim.name",
-            "own-rule",
+            "local-rule",
             "a training by gradients, which local learning rules do not use",
             "--optim.name adamw",
         )
@@ -160,7 +160,7 @@ def _diagnose(prepared: Prepared, seconds: float, run: RunDirectory | None = Non
         found += [finding for finding in _of_predictions(run) if finding.code not in codes]
         known += [in_options(finding, prepared.config) for finding in found]
         trained = f"{run.path}, {several(curves.epochs, 'epoch')} trained: "
-    if prepared.config.optim.name == "own-rule":
+    if prepared.config.optim.name == "local-rule":
         diagnosis = Diagnosis(
             (), skipped={"gradients": "the network learns by a local learning rule, without gradients"}
         )

@@ -27,7 +27,7 @@ from striate.training.first_files import recover_unchanged_run
 from striate.training.interruption import terminating_interrupts
 from striate.training.processes.launch import launched
 from striate.training.rewards.decide import PreparedLearner, prepare_rewards
-from striate.training.rewards.loop import RewardEvent, RewardState, StretchDone
+from striate.training.rewards.loop import RewardEpochDone, RewardEvent, RewardState
 from striate.training.rewards.player import Player, load_player
 from striate.training.rewards.session import restore_rewards, run_rewards, write_beginning
 from striate.visualize.film import write_film
@@ -105,7 +105,7 @@ def _reader(announce: Announce) -> Callable[[RewardEvent], None]:
 
     def read(event: RewardEvent) -> None:
         nonlocal shown
-        if isinstance(event, StretchDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
+        if isinstance(event, RewardEpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
             shown, row = monotonic(), event.row
             trained = "–" if row["train_return"] is None else f"{row['train_return']:.4g}"
             announce(

@@ -130,7 +130,7 @@ def find_learning_rate(
     from striate.models.preserved_state import copied
     from striate.report.lr_find import save_lr_find
     from striate.training.learning_rate.find import random_states_preserved, search_learning_rate
-    from striate.training.learning_rate.records import how_to_train, refuse_own_rule, refuse_untried
+    from striate.training.learning_rate.records import how_to_train, refuse_local_rule, refuse_untried
     from striate.visualize.picture_path import refuse_picture_path
 
     if out is not None:
@@ -152,7 +152,7 @@ def find_learning_rate(
         with memory_explained(merged), random_states_preserved():
             prepared = prepare(merged, module, announce=say)
             announce_decisions(prepared, say)
-            refuse_own_rule(prepared.config, command(prepared.config.optim.lr or 0.0))
+            refuse_local_rule(prepared.config, command(prepared.config.optim.lr or 0.0))
             origin: Literal["recipe", "request"] = "recipe" if "optim.lr" in prepared.config.decided else "request"
             search = search_learning_rate(prepared, seconds=seconds, origin=origin, announce=say)
     if search.suggestion is not None:

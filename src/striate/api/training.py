@@ -264,7 +264,7 @@ def _pre_checked(prepared: Prepared) -> Prepared:
     learning rule, and several processes are not examined, which saves the third of a second that loading takes."""
     config = prepared.config
     short = (config.budget.steps or 0) < LEAST_STEPS
-    if short or config.optim.name == "own-rule" or (config.execution.processes or 1) > 1:
+    if short or config.optim.name == "local-rule" or (config.execution.processes or 1) > 1:
         return prepared
     from striate.api.diagnosing import pre_checked
 

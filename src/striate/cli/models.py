@@ -200,8 +200,8 @@ def model_entry(info: ModelInfo, form: Form | None = None) -> str:
         lines.append(("small images", f'--model "{info.small_form}"'))
     if info.weights:
         lines.append(("weights", f"files of {info.weights} have the same tensors: --weights FILE"))
-    if info.own_rule:
-        lines.append(("learning", "has a local learning rule, which needs no gradient: --optim.name own-rule"))
+    if info.local_rule:
+        lines.append(("learning", "has a local learning rule, which needs no gradient: --optim.name local-rule"))
     lines += [("published", _error(error)) for error in info.errors]
     first = [name if k == 0 or name != lines[k - 1][0] else "" for k, (name, _) in enumerate(lines)]
     body = [_note(f"  {label:<13}{text}", 15) for label, (_, text) in zip(first, lines, strict=True)]

@@ -61,7 +61,7 @@ class ModelInfo:
     adapts: str = ""
     """What differs from the published form at other image sizes (`only x was`); empty if nothing does."""
     errors: tuple[PublishedError, ...] = ()
-    own_rule: bool = False
+    local_rule: bool = False
     """Whether it has a local learning rule, without gradients."""
 
     @property

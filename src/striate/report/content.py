@@ -217,7 +217,7 @@ def _with_command(finding: Finding, run: RunDirectory, config: Config, passes: f
         text = f"{remedy}, without the {' and the '.join(ends)} that ended this training"
     command = how_to_train_longer(run, config, budget)
     text = f"{text}." if command is None else f"{text}: {command}"
-    if ends and command is not None and config.optim.name != "own-rule":
+    if ends and command is not None and config.optim.name != "local-rule":
         text += (
             f"; or use another learning rate than {config.optim.lr:g}: striate lr-find --config {pasted(run.config)}"
         )

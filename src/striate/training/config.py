@@ -27,8 +27,8 @@ Code = Annotated[str, Predicate(names_code)]
 class OptimizerConfig:
     """Fields of `optim.*`: the optimizer."""
 
-    name: Literal["sgd", "adamw", "muon", "lamb", "lars", "own-rule"] | Code | None = None
-    """The optimizer. `own-rule` computes no gradients: the network learns by its local learning rule. `file.py:name`
+    name: Literal["sgd", "adamw", "muon", "lamb", "lars", "local-rule"] | Code | None = None
+    """The optimizer. `local-rule` computes no gradients: the network learns by its local learning rule. `file.py:name`
     RUNS that code: a function that takes the parameters and returns their torch.optim.Optimizer. Default: the recipe
     decides."""
     lr: Annotated[float, Gt(0), Le(1e30)] | None = None

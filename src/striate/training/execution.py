@@ -94,14 +94,14 @@ def refuse_impossible_execution(execution: ExecutionConfig) -> None:
 def refuse_uncompiled_parts(config: Config) -> None:
     """Raise ConfigError where the requested execution does not fit the rest of the configuration."""
     execution = config.execution
-    if config.optim.name == "own-rule" and execution.precision not in (None, "fp32"):
+    if config.optim.name == "local-rule" and execution.precision not in (None, "fp32"):
         expected = "fp32: a local learning rule has no gradient to compare"
         raise ConfigError("execution.precision", execution.precision, expected, "--execution.precision fp32")
     if execution.compile in (None, "off"):
         return
     hooked = "auxiliary heads" if config.auxiliary.rotation or config.auxiliary.layers else ""
     hooked = hooked or ("a penalty on hidden units" if config.regularize.penalizes_activations else "")
-    if config.optim.name == "own-rule":
+    if config.optim.name == "local-rule":
         hooked = "a local learning rule"
     if hooked:
         expected = "off: these need the outputs of layers, which compiled code does not give"

@@ -107,7 +107,7 @@ def retried_in_parts(step: Step) -> GuardedStep:
             try:
                 return step(setup.for_step(), batch)
             except (MemoryError, RuntimeError) as error:
-                if setup.processes.several or setup.config.optim.name == "own-rule":
+                if setup.processes.several or setup.config.optim.name == "local-rule":
                     raise
                 if setup.objective.task.compares_samples and ran_out(error):
                     raise not_enough(setup.config, "a training step, whose loss needs the whole batch", error) from None

@@ -103,8 +103,8 @@ def make_optimizer(module: nn.Module, config: Config, extra: Iterable[nn.Paramet
     share of the schedule's, below 1 for deep layers where `fine_tune.layer_decay` is below 1.
 
     Weight decay applies to kernels and matrices, not to biases (by name) and normalization parameters (one axis or
-    none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3). For `own-rule`
-    the optimizer only holds the rate, and never steps.
+    none): decaying those shifts activations without reducing capacity (Goyal et al. 2017, section 5.3). For
+    `local-rule` the optimizer only holds the rate, and never steps.
     """
     optim = config.optim
     assert optim.name is not None, "recipes decide it"
@@ -206,7 +206,7 @@ def _algorithm(groups: list[dict[str, Any]], optim: OptimizerConfig) -> torch.op
     lr, momentum = optim.lr, USUAL_MOMENTUM if optim.momentum is None else optim.momentum
     nesterov = optim.nesterov and momentum > 0
     assert lr is not None, "recipes decide it"
-    if optim.name == "own-rule":
+    if optim.name == "local-rule":
         return _without_compiler(torch.optim.SGD)(groups, lr=lr)  # holds the rate; the network takes the steps
     if optim.name == "adamw":
         return _without_compiler(torch.optim.AdamW)(groups, lr=lr, betas=optim.betas, fused=_fusible(groups))

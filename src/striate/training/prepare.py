@@ -357,7 +357,7 @@ def _check_network(
 def _signal_findings(signal: tuple[SignalRow, ...], config: Config, *, pretrained: bool) -> tuple[Finding, ...]:
     """Findings about the initial weights. None for local learning rules, which have no gradient, and for pretrained
     weights, which no initialization replaces. Muon's steps are equally long whatever the gradient."""
-    if pretrained or config.optim.name == "own-rule":
+    if pretrained or config.optim.name == "local-rule":
         return ()
     return signal_findings(signal, steps_follow_gradients=config.optim.name != "muon")
 

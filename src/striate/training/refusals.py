@@ -35,7 +35,7 @@ _OPTIMIZER = {
     "muon": {"momentum", "nesterov", "betas", "fixed_norm", "other_lr"},
     "lamb": {"betas"},
     "lars": {"momentum", "nesterov"},
-    "own-rule": set(),
+    "local-rule": set(),
 }
 _SCHEDULE = {
     "one-cycle": {"warmup", "final"},
@@ -74,7 +74,7 @@ def refuse_unused_fields(config: Config, task: type[Task], loss: str, *, has_wei
     pretrained weights.
     """
     optimizer, schedule = config.optim.name or "adamw", config.schedule.name or "one-cycle"
-    if optimizer == "own-rule":
+    if optimizer == "local-rule":
         _refuse_gradients(config)
     always = {"name", "lr", "weight_decay", "clip", "ema"}
     _refuse("optim", config.optim, always | _OPTIMIZER.get(optimizer, set()), optimizer)
@@ -103,7 +103,7 @@ def _refuse_gradients(config: Config) -> None:
         if value not in (None, off):
             raise ConfigError(
                 name,
-                f"{value!r} with own-rule, which has no loss to change and no gradient",
+                f"{value!r} with local-rule, which has no loss to change and no gradient",
                 f"{off!r}",
                 f"leave out --{name}",
             )

@@ -53,7 +53,7 @@ def training_step(setup: Setup, batch: Batch) -> tuple[torch.Tensor, Measured]:
 
     A network with a local learning rule takes `local_rule_step` instead. Raises NonFiniteLoss, TrainingError.
     """
-    if setup.config.optim.name == "own-rule":
+    if setup.config.optim.name == "local-rule":
         return local_rule_step(setup, batch)
     state, config, optimizer = setup.state, setup.config, setup.state.optimizer
     state.scaler = state.scaler or make_scaler(config)

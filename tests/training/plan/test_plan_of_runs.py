@@ -213,8 +213,8 @@ def test_without_glibc_or_a_compiler_that_is_said(monkeypatch: pytest.MonkeyPatc
     [
         {"execution__compile": "default", "auxiliary__rotation": 0.5},
         {"execution__compile": "default", "regularize__sparsity": 1e-3},
-        {"execution__compile": "default", "optim__name": "own-rule", "model__name": "perceptron"},
-        {"execution__precision": "bf16", "optim__name": "own-rule", "model__name": "perceptron"},
+        {"execution__compile": "default", "optim__name": "local-rule", "model__name": "perceptron"},
+        {"execution__precision": "bf16", "optim__name": "local-rule", "model__name": "perceptron"},
     ],
 )
 def test_what_the_rest_of_the_configuration_cannot_be_computed_with_is_refused(fields: dict[str, object]) -> None:

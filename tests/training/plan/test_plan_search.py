@@ -371,7 +371,7 @@ def test_not_a_bit_is_changed_by_planning() -> None:
 
 
 def test_a_learning_rule_of_its_own_varies_threads_only(made_up_times: list[Candidate]) -> None:
-    found = planned(workload(model__name="perceptron", optim__name="own-rule", batch=8))
+    found = planned(workload(model__name="perceptron", optim__name="local-rule", batch=8))
     assert found.execution.precision == "fp32"
     assert {one.numerics for one in made_up_times} == {("fp32", "contiguous", "off")}
     assert {one.threads for one in made_up_times} == {1, 2, 4}

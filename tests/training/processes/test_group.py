@@ -91,7 +91,7 @@ def test_the_launcher_is_recognized() -> None:
     [
         Config(budget=BudgetConfig(minutes=1.0)),
         Config(cv="3x2"),
-        Config(optim=OptimizerConfig(name="own-rule")),
+        Config(optim=OptimizerConfig(name="local-rule")),
         Config(execution=ExecutionConfig(compile="default")),
         Config(execution=ExecutionConfig(device="cuda:1")),
     ],

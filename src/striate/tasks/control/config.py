@@ -22,9 +22,9 @@ class ControlConfig:
     steps: Annotated[int, Ge(1), Le(10**11)] | None = None
     """Total steps, rounded up to a multiple of the environments. Default: they follow from --minutes, which is 10 if
     neither is given."""
-    stretch: Annotated[int, Ge(1), Le(10**10)] | None = None
-    """Steps between validations: validation episodes are played, and a row of metrics.csv is written. Default: a 40th
-    of all steps."""
+    steps_per_epoch: Annotated[int, Ge(1), Le(10**10)] | None = None
+    """Steps after which validation episodes are played, and a row of metrics.csv is written. Default: a 40th of all
+    steps."""
     environments: Annotated[int, Ge(1), Le(4096)] | None = None
     """Number of environments played in parallel. Default: 128 for pqn, 8 for dqn, 4 for planner; with Atari 32, 8
     and 4."""
@@ -81,7 +81,7 @@ class ControlConfig:
     """planner: share of steps that the network itself plays, while the planner advises what it should have done
     (interleaved in Guo et al. 2014; DAgger in Ross et al. 2011)."""
     val_episodes: Annotated[int, Ge(2), Le(10_000)] = 16
-    """Validation episodes after each stretch, with seeds that training does not use; the network of the best stretch
+    """Validation episodes after each epoch, with seeds that training does not use; the network of the best epoch
     is saved."""
     test_episodes: Annotated[int, Ge(2), Le(100_000)] = 100
     """Test episodes for the final metrics, with yet other seeds."""

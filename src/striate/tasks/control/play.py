@@ -92,14 +92,14 @@ def return_line(metrics: Mapping[str, Any]) -> str:
 def network_line(metrics: Mapping[str, Any]) -> str:
     """Which network a run that learned from rewards saved, and which network each of its returns belongs to."""
     best, last = metrics["best_epoch"], metrics["epochs"]
-    kept = f"the network after stretch {best} of {last} is saved; val and test are its returns"
-    line = f"{kept}; train is the return of the last stretch, with exploration"
+    kept = f"the network after epoch {best} of {last} is saved; val and test are its returns"
+    line = f"{kept}; train is the return of the last epoch, with exploration"
     return "\n".join(filter(None, (line, growth_note(last))))
 
 
-def growth_note(stretches: int) -> str:
+def growth_note(epochs: int) -> str:
     """What a single evaluation does not show; empty after several."""
-    if stretches > 1:
+    if epochs > 1:
         return ""
     return "After a single evaluation, nothing shows whether the return still grows. Train for longer, with --minutes."
 

@@ -128,8 +128,8 @@ def _variants(work: Work) -> Iterator[tuple[float, Config]]:
 
 
 def _starting_so(config: Config, first_size: float | None, *, head_alone: bool) -> Config:
-    own_rule = config.optim.name == "own-rule"  # the work of a local rule depends on what it has learned
-    optim = config.optim if own_rule else replace(config.optim, lr=_HARMLESS, other_lr=None)
+    local_rule = config.optim.name == "local-rule"  # the work of a local rule depends on what it has learned
+    optim = config.optim if local_rule else replace(config.optim, lr=_HARMLESS, other_lr=None)
     schedule = replace(config.schedule, first_size=first_size or 1.0, full_size_from=0.99 if first_size else None)
     return replace(
         config,
@@ -170,7 +170,7 @@ def _measure(module: nn.Module, objective: Objective, config: Config, normalize:
 def _seconds_per_step(work: Work, config: Config, limit: float) -> tuple[float, float]:
     """Mean seconds per step after the warm-up, and how much longer the first step took. A local learning rule computes
     ever more of its layers: there the mean over a whole training in few steps."""
-    if config.optim.name != "own-rule":
+    if config.optim.name != "local-rule":
         return _timed_steps(work, config, limit)
     rehearsal = replace(config, budget=config.budget.of(_WARM_UP + _FEWEST))
     per_step, first = _timed_steps(work, rehearsal, limit)

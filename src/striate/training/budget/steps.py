@@ -177,7 +177,7 @@ def _rough_seconds(work: Work, steps: int) -> float:
 
 
 def _short_trainings(work: Work, pace: Pace, seconds: float) -> tuple[ShortTraining, ...]:
-    if work.task.headline != "accuracy" or work.config.optim.name == "own-rule":
+    if work.task.headline != "accuracy" or work.config.optim.name == "local-rule":
         return ()
     return run_short_trainings(work, pace, min(_SHORT_MOST, _SHORT_SHARE * seconds))
 

@@ -200,12 +200,12 @@ def refuse_untried(fields: Mapping[str, Any]) -> None:
             )
 
 
-def refuse_own_rule(config: Config, command: str) -> None:
+def refuse_local_rule(config: Config, command: str) -> None:
     """Raise ConfigError for a network with a local learning rule. `command` trains it: the remedy."""
-    if config.optim.name == "own-rule":
+    if config.optim.name == "local-rule":
         raise ConfigError(
             "optim.name",
-            f"own-rule, whose usual rate for this network is {config.optim.lr:g}",
+            f"local-rule, whose usual rate for this network is {config.optim.lr:g}",
             "an optimizer that lowers a loss, by which learning rates are compared",
             command,
         )

@@ -97,13 +97,13 @@ def offers_for(work: Workload, request: ExecutionConfig) -> Offers:
     execution, module = work.config.execution, work.state.module
     device = torch.device(execution.device or "cpu").type
     plain = replace(candidate_of(execution), allocator=request.allocator or "system")
-    own_rule = work.config.optim.name == "own-rule"
-    precisions: tuple[str, ...] = ("fp32",) if own_rule else _precisions(torch.device(execution.device or "cpu"))
-    layouts = ("contiguous", "channels_last") if has_maps(module) and not own_rule else ("contiguous",)
+    local_rule = work.config.optim.name == "local-rule"
+    precisions: tuple[str, ...] = ("fp32",) if local_rule else _precisions(torch.device(execution.device or "cpu"))
+    layouts = ("contiguous", "channels_last") if has_maps(module) and not local_rule else ("contiguous",)
     # Auxiliary heads and penalties on activations use hooks, which compiled code does not call.
     hooks = work.state.heads is not None or work.config.regularize.penalizes_activations
     compiler = device == "cuda" or has_compiler()
-    compiles = () if own_rule or hooks or not compiler else _compiles(device)
+    compiles = () if local_rule or hooks or not compiler else _compiles(device)
     calls = sum(1 for part in module.modules() if not list(part.children()))
     # The threads of the host do not matter to a GPU.
     one_number = bool(request.threads) or work.train.inputs.ndim == 2 or device == "cuda"

@@ -70,7 +70,7 @@ def probe(
 def _first_seconds(trials: Trials, plain: Candidate) -> tuple[float, Fp32Reference | None]:
     """Seconds of a step, and the result of plain fp32, which candidates are compared with. On a CPU computing that
     result times the step, if it takes long; else it only warms up."""
-    if not on_cpu(trials.work) or trials.work.config.optim.name == "own-rule":  # which takes nothing from a gradient
+    if not on_cpu(trials.work) or trials.work.config.optim.name == "local-rule":  # which takes nothing from a gradient
         return _seconds(trials, plain), None
     started = perf_counter()
     reference = reference_result(trials, plain)

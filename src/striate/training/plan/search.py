@@ -195,7 +195,7 @@ class PlanSearch:
         if candidate in self.agreements:
             agreed = self.agreements[candidate]
             return isinstance(agreed, Agreement) and agreed.passed
-        if self.probe.trials.work.config.optim.name == "own-rule":
+        if self.probe.trials.work.config.optim.name == "local-rule":
             return True  # only threads vary, and there is no gradient to compare
         alike = [one for one in self.agreements if one.numerics == candidate.numerics]
         found = self.agreements[alike[0]] if alike else self._agreement(candidate)

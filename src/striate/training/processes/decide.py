@@ -61,10 +61,10 @@ def refuse_undivided(config: Config) -> None:
         for name, (bad, got, expected, value) in whole.items():
             if bad:
                 raise ConfigError(name, f"{got} with --fsdp", expected, f"--{name} {value or expected}")
-    if config.optim.name == "own-rule" and config.execution.processes:
+    if config.optim.name == "local-rule" and config.execution.processes:
         raise ConfigError(
             "optim.name",
-            f"own-rule with {several(config.execution.processes, 'process', 'processes')}",
+            f"local-rule with {several(config.execution.processes, 'process', 'processes')}",
             "one process, since such a rule learns from one sample after another",
             "striate train, without torchrun",
         )

@@ -43,7 +43,7 @@ def decide_augmentation(
     data: Dataset,
     *,
     dense: bool = False,
-    own_rule: bool = False,
+    local_rule: bool = False,
     fast: bool = False,
     survives_moves: bool = True,
     windows: bool = False,
@@ -54,7 +54,7 @@ def decide_augmentation(
     """The augmentation with every open field filled in, and the reason in a sentence ("" where none applies).
 
     `dense`: the network has no convolutions, so that each shift is another image to it: half as far.
-    `own_rule`: the network has a local learning rule, which is made for unchanged samples.
+    `local_rule`: the network has a local learning rule, which is made for unchanged samples.
     `fast`: a training of few epochs: images are mirrored in turns rather than at random, so that two epochs show each
     image both ways; crops have at least a third of the area.
     `survives_moves`: whether a shifted, mirrored or cropped image keeps its target; unknown for numbers.
@@ -66,13 +66,13 @@ def decide_augmentation(
     """
     check_augmentation(augment, data)
     if not data.medium.pictures:
-        fitting = {} if own_rule or not survives_moves else data.medium.varied(data.input_shape, windows=windows)
+        fitting = {} if local_rule or not survives_moves else data.medium.varied(data.input_shape, windows=windows)
         decided = _filled(augment, replace(_OFF, **fitting))  # type: ignore[arg-type]
         named = (
             ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders)) if fitting else ""
         )
         return decided, f"augmentation: {named}" if named else ""
-    if own_rule:
+    if local_rule:
         decided = _filled(augment, _OFF)
         check_fill(decided)
         named = ", ".join(describe_augmentation(decided, data.input_shape, frames=data.medium.folders))

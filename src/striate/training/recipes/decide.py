@@ -68,14 +68,14 @@ def decide(config: Config, data: Dataset, facts: Facts) -> Decision:
             "random weights: its large steps would destroy pretrained ones",
             "--recipe fine-tune",
         )
-    rule = facts.own_rule if uses_local_rule(config, data, facts.own_rule, begun=facts.has_weights) else None
+    rule = facts.local_rule if uses_local_rule(config, data, facts.local_rule, begun=facts.has_weights) else None
     recipe = config.recipe or ("fine-tune" if facts.has_weights and rule is None else "standard")
     counted = rule is None and config.budget.minutes is None and config.budget.steps is None
     augment, reason = decide_augmentation(
         config.augment,
         data,
         dense=facts.network == "dense",
-        own_rule=rule is not None,
+        local_rule=rule is not None,
         fast=recipe == "speedrun",
         survives_moves=facts.survives_moves,
         windows=facts.windows,

@@ -45,7 +45,7 @@ class Facts:
     """Number of layers with weights; 0 where normalizations keep their signal in bounds."""
     normalizes: bool = False
     """Whether a layer normalizes."""
-    own_rule: LearningRule | None = None
+    local_rule: LearningRule | None = None
     """The local learning rule of the network. None: it learns by gradients."""
     survives_moves: bool = True
     """Whether a shifted or mirrored image keeps its target."""
@@ -92,7 +92,7 @@ def gather_facts(
         has_weights=has_weights,
         plain_depth=0 if _normalizes(network) else len(weighted_layers(network)),
         normalizes=_normalizes(network),
-        own_rule=learning_rule(network),
+        local_rule=learning_rule(network),
         survives_moves=survives_moves,
         windows=windows,
         adapt=adapt,

@@ -20,46 +20,46 @@ def uses_local_rule(config: Config, data: Dataset, rule: LearningRule | None, *,
     """
     requested, model = config.optim.name, config.model.name
     if rule is None:
-        if requested != "own-rule":
+        if requested != "local-rule":
             return False
         known = MODELS.get(model.partition("(")[0])
-        if known is not None and known.own_rule:
+        if known is not None and known.local_rule:
             got, expected = (
-                f"own-rule for {model} as a classifier",
+                f"local-rule for {model} as a classifier",
                 "--task reconstruct, since its rule needs no labels",
             )
             raise ConfigError(
                 "optim.name", got, expected, "--task reconstruct; then train a classifier from its run: --weights RUN"
             )
-        names = ", ".join(info.name for info in MODELS.values() if info.own_rule)
+        names = ", ".join(info.name for info in MODELS.values() if info.local_rule)
         raise ConfigError(
             "optim.name",
-            f"own-rule for {model}, which has no local learning rule",
+            f"local-rule for {model}, which has no local learning rule",
             f"a network with one: {names}",
             "--model perceptron",
         )
-    if rule.only and requested not in (None, "own-rule"):
+    if rule.only and requested not in (None, "local-rule"):
         raise ConfigError(
             "optim.name",
             f"{requested} for {model}, which passes no useful gradient",
-            f"own-rule: {rule.title}",
-            "--optim.name own-rule",
+            f"local-rule: {rule.title}",
+            "--optim.name local-rule",
         )
-    if not (rule.only or requested == "own-rule" or (rule.usual and requested is None and not begun)):
+    if not (rule.only or requested == "local-rule" or (rule.usual and requested is None and not begun)):
         return False
     if rule.labels and not data.has_one_class_each:
         raise ConfigError(
             "optim.name",
-            f"own-rule for data whose targets are {annotation_kind(data.annotation).word}",
+            f"local-rule for data whose targets are {annotation_kind(data.annotation).word}",
             "samples with one class each, as these rules need",
             "--model auto" if data.has_masks else "--model mlp",
         )
     if config.recipe == "fine-tune":
         raise ConfigError(
-            "recipe", "fine-tune with own-rule", "a recipe without learning rates by depth", "--recipe standard"
+            "recipe", "fine-tune with local-rule", "a recipe without learning rates by depth", "--recipe standard"
         )
     if config.recipe == "speedrun":
-        raise ConfigError("recipe", "speedrun with own-rule", "a recipe that needs no gradient", "--recipe standard")
+        raise ConfigError("recipe", "speedrun with local-rule", "a recipe that needs no gradient", "--recipe standard")
     return True
 
 
@@ -77,7 +77,7 @@ def local_rule(rule: LearningRule, facts: Facts, request: Config) -> RecipeChoic
         "optim.lr": f"rate {rule.rate:g}: {rule.why}",
     }
     return RecipeChoice(
-        optimizer="own-rule",
+        optimizer="local-rule",
         lr=rule.rate,
         weight_decay=0.0,
         batch=rule.batch or batch_size(facts.samples),

@@ -75,7 +75,7 @@ def with_enough_validation(config: Config, request: Config, data: Dataset) -> Co
 def before_network(config: Config, data: Dataset) -> Config:
     """With `task.label_smoothing` decided, for this recipe and a cross-entropy loss."""
     task = config.task
-    if config.recipe != "speedrun" or task.label_smoothing is not None or config.optim.name == "own-rule":
+    if config.recipe != "speedrun" or task.label_smoothing is not None or config.optim.name == "local-rule":
         return config
     if data.medium.flat or not _by_cross_entropy(config, data):
         return config
@@ -94,7 +94,7 @@ def _few_photographs(config: Config, data: Dataset, module: nn.Module | None, sm
     recipe nor network is requested."""
     if module is not None or config.model.name != "auto" or config.recipe is not None:
         return False
-    if config.optim.name == "own-rule" or len(data.splits["train"]) > FEW:
+    if config.optim.name == "local-rule" or len(data.splits["train"]) > FEW:
         return False
     if not (data.medium.pictures and data.has_one_class_each and len(data.input_shape) == 3):
         return False

@@ -1,4 +1,4 @@
-"""The loop that learns from rewards: plays and learns, one stretch of steps at a time, and yields events."""
+"""The loop that learns from rewards: plays and learns, one epoch at a time, and yields events."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class RewardState:
     learner: Learner
     """The algorithm, with its network."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """One row per stretch."""
+    """One row per epoch."""
     best: float | None = None
     """The best mean return in validation. None before the first validation."""
     returns: list[float] = field(default_factory=list)
-    """Returns of the training episodes that ended in this stretch."""
+    """Returns of the training episodes that ended in this epoch."""
     lengths: list[int] = field(default_factory=list)
     """Steps of these episodes."""
     loss: float = 0.0
-    """Sum of the losses of this stretch."""
+    """Sum of the losses of this epoch."""
     updates: int = 0
-    """Number of updates in this stretch."""
+    """Number of updates in this epoch."""
     seconds: float = 0.0
-    """Seconds of playing and learning in this stretch."""
+    """Seconds of playing and learning in this epoch."""
     began: int = 0
-    """Step at which this stretch began."""
+    """Step at which this epoch began."""
     elapsed: float = 0.0
     """Seconds since the request, without pauses between an interruption and a resume."""
 
@@ -90,36 +90,36 @@ class Advanced:
 
 
 @dataclass(frozen=True)
-class StretchDone:
-    """A stretch is over."""
+class RewardEpochDone:
+    """An epoch is over."""
 
     row: dict[str, Any]
     """Its row of metrics.csv."""
     best: bool
-    """Whether this stretch's network is the result so far: no earlier one is better in validation, or `keep` is
+    """Whether this epoch's network is the result so far: no earlier one is better in validation, or `keep` is
     "last"."""
     finished: bool
     """Whether training ends here."""
 
 
-RewardEvent = Advanced | StretchDone
+RewardEvent = Advanced | RewardEpochDone
 
 
 def reward_events(state: RewardState, config: Config) -> Iterator[RewardEvent]:
     """Play and learn from `state` on until the steps, or the minutes, are over. Between two events the state is
     complete. Raises NonFiniteLoss."""
     learner, control = state.learner, config.task.control
-    assert control.stretch is not None, "decided before"
+    assert control.steps_per_epoch is not None, "decided before"
     states = held_out_states(config)
     while not state.over:
-        while learner.step < min(state.began + control.stretch, learner.total):
+        while learner.step < min(state.began + control.steps_per_epoch, learner.total):
             started = perf_counter()
             advance = learner.advance()
             _count(state, advance, perf_counter() - started)
             yield Advanced(learner.step, learner.total, advance.loss / advance.updates if advance.updates else None)
             if out_of_time(state, config):
                 learner.total = learner.step
-        yield close_stretch(state, config, states)
+        yield close_epoch(state, config, states)
 
 
 def _count(state: RewardState, advance: Advance, seconds: float) -> None:
@@ -141,8 +141,8 @@ def out_of_time(state: RewardState, config: Config) -> bool:
     return limit is not None and state.elapsed >= limit
 
 
-def close_stretch(state: RewardState, config: Config, states: np.ndarray) -> StretchDone:
-    """Play validation episodes, append the row, begin the next stretch; with minutes, estimate again how many steps
+def close_epoch(state: RewardState, config: Config, states: np.ndarray) -> RewardEpochDone:
+    """Play validation episodes, append the row, begin the next epoch; with minutes, estimate again how many steps
     fit."""
     learner, control = state.learner, config.task.control
     source, seed = str(config.data.source), split_seed(config.seed, "val")
@@ -173,7 +173,7 @@ def close_stretch(state: RewardState, config: Config, states: np.ndarray) -> Str
     state.returns, state.lengths, state.loss, state.updates, state.seconds = [], [], 0.0, 0, 0.0
     state.began = learner.step
     _fit_into_minutes(state, config)
-    return StretchDone(row, best or config.keep == "last", state.over)
+    return RewardEpochDone(row, best or config.keep == "last", state.over)
 
 
 def _summary(returns: np.ndarray, split: str) -> dict[str, Any]:

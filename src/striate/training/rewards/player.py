@@ -39,7 +39,7 @@ class Player:
 
 
 def load_player(path: RunPath) -> Player:
-    """The network of a run (of its best stretch) or of one checkpoint, in eval mode. Raises RunError, also for a run
+    """The network of a run (of its best epoch) or of one checkpoint, in eval mode. Raises RunError, also for a run
     that learned from samples."""
     path = path_of_run(path)
     file = typed(path) if is_there(path) and not path.is_dir() else open_run(path).best

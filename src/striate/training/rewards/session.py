@@ -19,7 +19,7 @@ from striate.runs.plain_files import is_there
 from striate.training.config_file import config_to_dict, config_to_yaml
 from striate.training.interruption import Interrupted
 from striate.training.rewards.decide import PreparedLearner
-from striate.training.rewards.loop import RewardEvent, RewardState, StretchDone, reward_events
+from striate.training.rewards.loop import RewardEpochDone, RewardEvent, RewardState, reward_events
 from striate.training.saving import Saver
 from striate.training.session import saved_at_the_end
 
@@ -70,13 +70,13 @@ def run_rewards(
                 state.elapsed = monotonic() - begun
                 for reader in readers:
                     reader(event)
-                over = isinstance(event, StretchDone)
-                if isinstance(event, StretchDone):
+                over = isinstance(event, RewardEpochDone)
+                if isinstance(event, RewardEpochDone):
                     append_row(run.metrics_csv, event.row, lambda: state.history)
                     append_event(run, "epoch", **event.row, elapsed=round(state.elapsed, 3))
                     best = network_content(prepared, state) if event.best else best
                 stop = interruption.signal_name
-                if stop or saver.due(epoch_over=over) or (isinstance(event, StretchDone) and event.finished):
+                if stop or saver.due(epoch_over=over) or (isinstance(event, RewardEpochDone) and event.finished):
                     saver.save(checkpoint_content(prepared, state), best)
                     best = None
                 if stop:

@@ -1,4 +1,4 @@
-"""Networks that learn by their own rule, as ordinary trainings: decided, refused, exact, resumed."""
+"""Networks that learn by their local learning rule, as ordinary trainings: decided, refused, exact, resumed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ RULES = {
     "neocognitron(first=8,second=12,planes=20)": 0.65,
 }
 """Network to accuracy that it reaches on the validation split of `digits` at least; chance is 0.1."""
-OWN = {"optim__name": "own-rule"}
+LOCAL = {"optim__name": "local-rule"}
 
 
 def fields(model: str, **more: object) -> dict[str, object]:
-    return {"model__name": model, **OWN, **more}
+    return {"model__name": model, **LOCAL, **more}
 
 
 @pytest.mark.parametrize("model", few_quick(RULES, [*RULES][:1]))
@@ -83,7 +83,7 @@ def test_parts_of_a_batch_are_learned_one_after_the_other() -> None:
 def test_networks_without_a_gradient_get_their_rule_with_the_reason(model: str) -> None:
     prepared = prepare(asked_for(epochs=None, model__name=model))
     config = prepared.config
-    assert (config.optim.name, config.optim.weight_decay) == ("own-rule", 0)
+    assert (config.optim.name, config.optim.weight_decay) == ("local-rule", 0)
     assert {"optim.name", "optim.lr", "schedule.name", "budget.epochs"} <= set(config.decided)
     assert config.schedule.name == ("constant" if "neo" in model else "one-cycle")
     assert any("no gradient" in note for note in prepared.notes)
@@ -96,7 +96,7 @@ def test_networks_without_a_gradient_get_their_rule_with_the_reason(model: str) 
 def test_networks_with_a_gradient_take_the_rule_when_asked_alone(model: str) -> None:
     assert prepare(asked_for(epochs=None, model__name=model)).config.optim.name == "adamw"
     asked = prepare(asked_for(epochs=None, **fields(model))).config
-    assert (asked.optim.name, asked.budget.epochs, asked.augment.shift) == ("own-rule", 20, 0)
+    assert (asked.optim.name, asked.budget.epochs, asked.augment.shift) == ("local-rule", 20, 0)
     # Another optimizer opens again what the rule had decided.
     back = prepare(merge_request(asked, epochs=None, fields={"optim.name": "adamw"})).config
     plain = prepare(asked_for(epochs=None, model__name=model)).config
@@ -107,7 +107,7 @@ def test_networks_with_a_gradient_take_the_rule_when_asked_alone(model: str) -> 
 @pytest.mark.parametrize(
     ("asked", "where", "got"),
     [
-        ({"model__name": "mlp(8)", **OWN}, "optim.name", "mlp(8), which has no local learning rule"),
+        ({"model__name": "mlp(8)", **LOCAL}, "optim.name", "mlp(8), which has no local learning rule"),
         ({"model__name": "madaline", "optim__name": "adamw"}, "optim.name", "no useful gradient"),
         ({"optim__momentum": 0.5}, "optim.momentum", "0.5"),
         ({"optim__betas": [0.5, 0.9]}, "optim.betas", "0.5"),
@@ -128,7 +128,7 @@ def test_networks_with_a_gradient_take_the_rule_when_asked_alone(model: str) -> 
 )
 def test_what_has_no_meaning_is_refused(asked: dict[str, object], where: str, got: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        prepare(asked_for(**({"model__name": "perceptron", **OWN} | asked)))
+        prepare(asked_for(**({"model__name": "perceptron", **LOCAL} | asked)))
     assert caught.value.where == where
     assert got in caught.value.got
     if where == "optim.name" and "none" in got:
@@ -178,14 +178,14 @@ def test_a_module_of_ones_own_learns_by_its_rule() -> None:
     prepared = prepare(asked_for(epochs=None), Prototypes())
     for _ in events_of(prepared):
         pass
-    assert prepared.config.optim.name == "own-rule"
+    assert prepared.config.optim.name == "local-rule"
     assert len(prepared.state.history) == 2
     assert prepared.state.history[-1].val["accuracy"] > 0.8
 
 
 def test_the_search_of_a_rate_is_refused() -> None:
     asked = {"task.name": "reconstruct", "model.name": "rbm(4)", "budget.epochs": 1}
-    with pytest.raises(ConfigError, match="own-rule") as refused:
+    with pytest.raises(ConfigError, match="local-rule") as refused:
         striate.find_learning_rate("digits", set=asked, seconds=5)
     assert refused.value.remedy == "striate train digits --task reconstruct --model 'rbm(4)' --epochs 1 --lr 0.1"
 
@@ -198,7 +198,7 @@ def test_minutes_become_steps_without_touching_the_network() -> None:
     assert all(float(c.inhibition.detach().sum()) == 0 for c in (prepared.state.module.s1, prepared.state.module.s3))
 
 
-_OWN = ("--optim.name", "own-rule")
+_OWN = ("--optim.name", "local-rule")
 
 
 @pytest.mark.slow

@@ -1,8 +1,8 @@
-"""What was asked of the speed of this program, by key: workloads judge themselves under these keys."""
+"""The targets for the speed of this program, by key: workloads judge themselves under these keys."""
 
 from __future__ import annotations
 
-ASKED = {
+TARGETS = {
     "fashion-epoch": "Fashion-MNIST, lectures' CNN, an epoch with data, batch 128 and 512: ≥ 2.5× the best peer",
     "fashion-epoch-shifted": "the same with augmentation: ≥ 2.2× the best peer",
     "fashion-memory": "peak memory of Fashion-MNIST training: < 1.2 GB in all",
@@ -36,9 +36,9 @@ ASKED = {
     "gpu-resnet18": "on a GPU: CIFAR ResNet-18 ≥ plain torch in bf16 with channels_last, compiled",
     "gpu-resnet50": "on a GPU: ResNet-50 at 224 pixels ≥ plain torch in bf16 with channels_last, compiled",
     "gpu-reading": "on a machine with a GPU: ≥ 20,000 JPEG files a second, or 90 % of what decoding alone reaches",
-    "plan-choice": "the plan's choice is not slower than `--plan plain` beyond the spread, on ten networks",
+    "plan-choice": "the plan's choice on ten networks: on none slower than `--plan plain` in all pairs of turns",
 }
-"""Key to what was asked, in the order of the page. A workload writes `claims[key]`; a key that no result has was not
+"""Key to target, in the order of the page. A workload writes `claims[key]`; a key that no result has was not
 measured."""
 
 TRIED = {
@@ -47,17 +47,17 @@ TRIED = {
     "and torch.compile (12,000) are not faster. striate uses one optimizer call for all parameters, pooling before "
     "ReLU and reused memory. Other ways to compute a step were measured in turns (`step_ways`): one buffer for all "
     "parameters, updates within the backward pass, bf16 copies of weights, stochastic rounding of weights, parts of "
-    "batches, max-autotune, convolution and ReLU as one kernel. None is faster beyond the spread. Max pooling takes a "
-    "quarter of a step; computed from slices, its forward pass takes a third of the time, its backward pass twice as "
-    "much.",
+    "batches, max-autotune, convolution and ReLU as one kernel. None is faster by more than repeats differ. Max "
+    "pooling takes a quarter of a step; computed from slices, its forward pass takes a third of the time, its backward "
+    "pass twice as much.",
     "fashion-epoch-shifted": "As above. The shifts are one indexed copy of the batch, 2 % of a step.",
     "cifar-resnet18-64": "striate uses bf16, channels_last and reused memory, and offers torch.compile where the run "
     "is long enough. oneDNN's gradients of kernels reach 425 to 500 of 970 GFLOP/s in bf16, and take most of the "
-    "step. None of ten other ways to compute a step (`step_ways`) is faster beyond the spread. On an Intel Xeon with "
-    "AVX-512 bf16 but without AMX, as under some virtual machines, products in bf16 are half as fast as in fp32 (219 "
-    "and 400 GFLOP/s): the plan chooses fp32 there, and reaches 1.08× plain torch.",
+    "step. None of ten other ways to compute a step (`step_ways`) is faster by more than repeats differ. On an Intel "
+    "Xeon with AVX-512 bf16 but without AMX, as under some virtual machines, products in bf16 are half as fast as in "
+    "fp32 (219 and 400 GFLOP/s): the plan chooses fp32 there, and reaches 1.08× plain torch.",
     "cifar-resnet18-32": "As for width 64: narrow convolutions use less of the matrix units. One buffer for all "
-    "parameters (`step_ways`) was 7 % faster, within its spread, and 6 % slower at width 64.",
+    "parameters (`step_ways`) was 7 % faster, less than its repeats differ, and 6 % slower at width 64.",
     "cifar-resnet18-utilisation": "The rate is that of matrix products; the gradients of kernels reach half of it. "
     "With AMX, products reach 2,400 GFLOP/s and a step 690: single convolutions of 3 × 3 reach 890 to 4,000, their "
     "gradients by kernels 270 to 1,670, both least with 512 maps of 4 × 4. Convolutions take three fifths of a step "
