@@ -75,6 +75,9 @@ WRONG_SHAPES = {
     "weights in a row": lambda: reference.log_partition(w(3), w(3), w(1)),
     "rewards without an end": lambda: reference.n_step_return([1, 2], [0], 1.0, 0.9),
     "values of fewer steps": lambda: reference.lambda_return([1, 2], [1], [0, 0], [0, 0], 0.9, 0.9),
+    "one reward": lambda: reference.n_step_return(1.0, [0], 1.0, 0.9),
+    "corners in a row": lambda: reference.polygon_area(w(6)),
+    "a polygon of triples": lambda: reference.common_polygon(w(4, 2), w(4, 3)),
     "mask of another shape": lambda: reference.dropout(X, mask=np.ones(6, dtype=bool)),
 }
 
@@ -123,6 +126,18 @@ WRONG_VALUES = {
     "blocks of no size": lambda: reference.probabilistic_max_pool(w(1, 1, 4, 4), 0),
     "a caption that is no list": lambda: reference.rouge_l(5, [["a"]]),
     "references that are no list": lambda: reference.rouge_l(["a"], 3),
+    "references of numbers": lambda: reference.cider([["a"]], [[1]]),
+    "a discount in words": lambda: reference.n_step_return([1.0], [0], 1.0, "a"),
+    "a trace above 1": lambda: reference.lambda_return([1.0], [0.0], [0], [0], 0.9, 2),
+    "corners in words": lambda: reference.polygon_area("abc"),
+    "fewer samples than none": lambda: reference.fit_waveform(w(4), -1),
+    "a window that is none": lambda: reference.log_mel(w(8), 8, 0, 2),
+    "a hop of 0": lambda: reference.log_mel(w(8), 8, 4, 0),
+    "visibility in ragged lists": lambda: reference.correct_points(w(1, 2, 2), w(1, 2, 2), [[1], [0, 1]], [1], 0.1),
+    "a distance in words": lambda: reference.correct_points(w(1, 2, 2), w(1, 2, 2), [[1, 1]], [1], "a"),
+    "a curve of no steps": lambda: reference.area_of_correct_points(w(1, 2, 2), w(1, 2, 2), [[1, 1]], [1], 0.1, 0),
+    "a mask in ragged lists": lambda: reference.dropout_backward(1, [[1], [0, 1]]),
+    "boxes in ragged lists": lambda: reference.non_maximum_suppression([[1], [2, 3]], [1], [0], 0.5),
     "a seed as a generator": lambda: reference.dropout(X, generator=0),
 }
 

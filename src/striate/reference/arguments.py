@@ -75,6 +75,14 @@ def not_empty(x: Array, name: str) -> Array:
     return x
 
 
+def row(value: ArrayLike, name: str) -> Array:
+    """An array (N,)."""
+    found = array(value, name)
+    if found.ndim != 1:
+        raise ShapeError(name, f"shape {found.shape}", "(N,): a row of numbers", f"np.ravel({name})")
+    return found
+
+
 def channel_axis(x: Array) -> int:
     """The axis of the channels: 1, or 0 for a single vector."""
     return min(1, x.ndim - 1)

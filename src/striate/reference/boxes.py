@@ -58,7 +58,7 @@ def non_maximum_suppression(
     """Indices of the kept boxes (N, 4), or rotated ones (N, 5), in descending order of the `scores` (N,); of equal
     scores, the first comes first. Of two boxes of the same of the `classes` (N,) whose IoU is above the threshold, the
     one with the lower score is dropped. Raises ShapeError, UsageError."""
-    rotated = np.shape(boxes)[1:] == (5,)
+    rotated = array(boxes, "boxes").shape[1:] == (5,)
     overlap = rotated_box_iou(boxes, boxes) if rotated else box_iou(boxes, boxes)
     score = one_each(array(scores, "scores"), "scores", len(overlap), "boxes")
     kind, threshold = one_each(classes, "classes", len(overlap), "boxes"), number(threshold, "threshold", 0, 1)

@@ -45,6 +45,8 @@ def _each_words(many: Sequence[Words], name: str = "references") -> Sequence[Wor
         # Sentences, or a single reference without the list around it.
         remedy = f"[one.split() for one in {name}]" if any(" " in one for one in many) else f"[{name}]"
         raise UsageError(name, f"a list with the text {one[:40]!r}", "a list of lists of words", remedy)
+    if odd := [one for one in many if not hasattr(one, "__len__")]:
+        raise UsageError(name, f"a list with {type_of(odd[0])}", "a list of lists of words", f"{name}=[['a', 'dog']]")
     return many
 
 

@@ -40,14 +40,16 @@ def dropout(
 
 def dropout_backward(grad_out: ArrayLike, mask: ArrayLike, p: float = 0.5) -> Array:
     """grad_out · mask / (1 − p): the gradient passes through the same units as the signal."""
-    shape = np.shape(mask)
+    shape = array(mask, "mask").shape
     return gradient(grad_out, shape) * _scale(mask, shape, p)
 
 
 def _scale(mask: ArrayLike, shape: tuple[int, ...], p: float) -> Array:
-    kept = np.asarray(mask)
-    if kept.dtype != np.bool_ and not np.isin(array(mask, "mask"), (0, 1)).all():
-        raise UsageError("mask", f"{kept.dtype} with other values than 0 and 1", "True for what stays", "mask > 0")
+    kept = array(mask, "mask")
+    if not np.isin(kept, (0, 1)).all():
+        raise UsageError(
+            "mask", f"{np.asarray(mask).dtype} with other values than 0 and 1", "True for what stays", "mask > 0"
+        )
     if kept.shape != shape:
         raise ShapeError("mask", f"shape {kept.shape}", f"shape {shape}, as x", f"mask=np.ones({shape}, dtype=bool)")
     p = number(p, "p", low=0, high=1)

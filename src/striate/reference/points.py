@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import ShapeError, UsageError
-from striate.reference.arguments import array
+from striate.reference.arguments import array, number, whole
 
 
 def _relative(predicted: ArrayLike, true: ArrayLike, visible: ArrayLike, areas: ArrayLike) -> list[list[float]]:
@@ -15,7 +15,7 @@ def _relative(predicted: ArrayLike, true: ArrayLike, visible: ArrayLike, areas: 
     said, points, seen, whole = (
         array(predicted, "predicted"),
         array(true, "true"),
-        np.asarray(visible),
+        array(visible, "visible"),
         array(areas, "areas"),
     )
     if points.ndim != 3 or points.shape[2] != 2:
@@ -51,6 +51,7 @@ def normalized_mean_error(predicted: ArrayLike, true: ArrayLike, visible: ArrayL
 
 def correct_points(predicted: ArrayLike, true: ArrayLike, visible: ArrayLike, areas: ArrayLike, near: float) -> float:
     """PCK: the share of visible points whose relative distance is below `near`."""
+    near = number(near, "near", above=0)
     found = [distance for image in _relative(predicted, true, visible, areas) for distance in image]
     return sum(distance < near for distance in found) / len(found)
 
@@ -59,5 +60,6 @@ def area_of_correct_points(
     predicted: ArrayLike, true: ArrayLike, visible: ArrayLike, areas: ArrayLike, near: float, steps: int = 20_000
 ) -> float:
     """The area under the curve of PCK for distances of 0 to `near`, as a share of what is possible, summed up."""
+    near, steps = number(near, "near", above=0), whole(steps, "steps")
     found = np.array([distance for image in _relative(predicted, true, visible, areas) for distance in image])
     return float(np.mean([(found < near * (step + 0.5) / steps).mean() for step in range(steps)]))

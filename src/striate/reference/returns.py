@@ -5,18 +5,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from striate.reference.arguments import array, one_each
+from striate.reference.arguments import number, one_each, row
 
 
 def n_step_return(rewards: ArrayLike, terminated: ArrayLike, value: float, discount: float) -> float:
     """r_0 + γ r_1 + … + γ^(n−1) r_(n−1) + γ^n `value`, where `value` is that of the state after the last of n steps.
-    The sum ends with a step that terminates the episode (Sutton and Barto 2018, equation 7.1)."""
-    total, r = 0.0, array(rewards, "rewards")
+    The sum ends with a step that terminates the episode (Sutton and Barto 2018, equation 7.1). Raises ShapeError,
+    UsageError."""
+    total, r = 0.0, row(rewards, "rewards")
+    value, discount = number(value, "value"), number(discount, "discount", 0, 1)
     for power, (reward, ended) in enumerate(zip(r, one_each(terminated, "terminated", len(r), "rewards"), strict=True)):
         total += discount**power * float(reward)
         if ended:
             return total
-    return total + discount ** len(np.asarray(rewards)) * value
+    return total + discount ** len(r) * value
 
 
 def lambda_return(
@@ -31,10 +33,10 @@ def lambda_return(
     (1 − λ) λ^(n−1), where the longest return has the remaining weight (Sutton and Barto 2018, equation 12.3).
 
     `next_values` (T,) are the values of the states after each step. The longest return ends with the episode, whether
-    it is terminated or truncated, or with the last step.
+    it is terminated or truncated, or with the last step. Raises ShapeError, UsageError.
     """
-    r = array(rewards, "rewards")
-    others = {"next_values": next_values, "terminated": terminated, "truncated": truncated}
+    r, trace = row(rewards, "rewards"), number(trace, "trace", 0, 1)
+    others = {"next_values": row(next_values, "next_values"), "terminated": terminated, "truncated": truncated}
     v, ended, cut = (one_each(values, name, len(r), "rewards") for name, values in others.items())
     returns = np.zeros(len(r))
     for t in range(len(r)):

@@ -21,6 +21,13 @@ def _rotated(given: ArrayLike, name: str) -> Array:
     return boxes
 
 
+def _polygon(given: ArrayLike, name: str) -> Array:
+    corners = array(given, name)
+    if corners.ndim != 2 or corners.shape[1] != 2:
+        raise ShapeError(name, f"shape {corners.shape}", "(N, 2): x and y of N corners", f"np.reshape({name}, (-1, 2))")
+    return corners
+
+
 def rotated_corners(boxes: ArrayLike) -> Array:
     """The corners (N, 4, 2), x and y, of boxes (N, 5), rotated about their centers by an angle in degrees,
     counterclockwise where y points down. The top left corner comes first, then the top right one."""
@@ -36,8 +43,9 @@ def rotated_corners(boxes: ArrayLike) -> Array:
 
 def common_polygon(polygon: ArrayLike, other: ArrayLike) -> Array:
     """The corners (K, 2) of the intersection of two convex polygons (N, 2) and (M, 2), whose corners are ordered from x
-    to y: the first is cut at each edge of the second. Sutherland and Hodgman, "Reentrant polygon clipping", 1974."""
-    points, knife = list(np.asarray(polygon, np.float64)), np.asarray(other, np.float64)
+    to y: the first is cut at each edge of the second. Sutherland and Hodgman, "Reentrant polygon clipping", 1974.
+    Raises ShapeError."""
+    points, knife = list(_polygon(polygon, "polygon")), _polygon(other, "other")
     for start, end in zip(knife, np.roll(knife, -1, 0), strict=True):
         along = end - start
         inside = [along[0] * (p[1] - start[1]) - along[1] * (p[0] - start[0]) for p in points]
@@ -53,8 +61,9 @@ def common_polygon(polygon: ArrayLike, other: ArrayLike) -> Array:
 
 
 def polygon_area(polygon: ArrayLike) -> float:
-    """The area of a polygon with corners (N, 2), by the shoelace formula; negative if they are ordered from y to x."""
-    x, y = np.asarray(polygon, np.float64).reshape(-1, 2).T
+    """The area of a polygon with corners (N, 2), by the shoelace formula; negative if they are ordered from y to x.
+    Raises ShapeError."""
+    x, y = _polygon(polygon, "polygon").T
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from striate.errors import ShapeError, UsageError
-from striate.reference.arguments import Array, array
+from striate.reference.arguments import Array, array, number, whole
 from striate.wording import several
 
 
@@ -20,8 +20,9 @@ def _one_channel(waveform: ArrayLike) -> Array:
 
 
 def fit_waveform(waveform: ArrayLike, samples: int) -> Array:
-    """A waveform (samples,): the middle of a longer one, or a shorter one with silence before and after it."""
-    x = _one_channel(waveform)
+    """A waveform (samples,): the middle of a longer one, or a shorter one with silence before and after it.
+    Raises ShapeError, UsageError."""
+    x, samples = _one_channel(waveform), whole(samples, "samples", 0)
     start = (len(x) - samples) // 2 if len(x) >= samples else -((samples - len(x)) // 2)
     return np.array([x[start + k] if 0 <= start + k < len(x) else 0.0 for k in range(samples)])
 
@@ -39,9 +40,10 @@ def log_mel(
     Each complete frame of `window` samples, one every `hop` samples, is multiplied by a periodic Hann window and
     transformed. The power of a band is the sum over frequencies with triangular weights of height 1, which reach from
     the center of the band below to that of the band above. Centers have equal distances in mel from 0 to half the
-    `rate` (samples per second). UsageError where there is no complete frame.
+    `rate` (samples per second). Raises ShapeError, and UsageError where there is no complete frame.
     """
-    x = _one_channel(waveform)
+    x, rate, quietest = _one_channel(waveform), number(rate, "rate", above=0), number(quietest, "quietest")
+    window, hop, bands = whole(window, "window"), whole(hop, "hop"), whole(bands, "bands")
     if len(x) < window:
         raise UsageError(
             "waveform", several(len(x), "sample"), f"at least the {window} of a window", "window=len(waveform)"
