@@ -147,7 +147,8 @@ def number(value: Any, digits: int = 4) -> str:
         return f"{value:,}"
     value = float(value)
     whole = value.is_integer() or abs(value) >= 10 ** (digits - 1) - 0.05
-    return f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
+    text = f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
+    return f"−{text[1:]}" if text.startswith("-") else text
 
 
 def short_number(value: float) -> str:

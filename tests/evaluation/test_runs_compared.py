@@ -19,6 +19,7 @@ from striate.statistics.paired import difference_of_classes, difference_of_rows,
 from striate.tasks.classify.task import Classify
 from striate.tasks.regress.task import Regress
 from striate.tasks.segment.task import Segment
+from striate.wording import number
 
 
 def rights(both, first, second, neither):
@@ -188,12 +189,27 @@ def test_numbers():
         rmse[1] - rmse[0]
     )
     runs = [
-        run(np.ones(200, bool), path, predictions=predictions, targets=targets, task=Regress, classes=(), value=r)
+        run(
+            np.ones(200, bool),
+            path,
+            predictions=predictions,
+            targets=targets,
+            task=Regress,
+            classes=(),
+            value=r,
+            images=False,
+        )
         for path, predictions, r in zip(("x/good", "x/bad"), (good, bad), rmse, strict=True)
     ]
-    pair = compare_predictions(runs, "test").pairs[0]
+    compared = compare_predictions(runs, "test")
+    pair = compared.pairs[0]
     assert pair.more_than_noise
     assert pair.sentence.startswith(f"good is better than bad by {rmse[1] - rmse[0]:.3g} of RMSE (95 %: ")
+    for one, value in zip(compared.runs, rmse, strict=True):
+        assert one.interval is not None
+        assert one.interval.low < value < one.interval.high
+        assert f"{number(one.interval.low)} to {number(one.interval.high)}" in str(compared)
+    assert "train samples/s" in str(compared)
 
 
 def test_masks():

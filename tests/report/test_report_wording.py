@@ -6,6 +6,7 @@ from made_runs import classification, regression, task_of
 
 from striate.report.numbers import history_table, metric, metric_table
 from striate.tasks.classify.show import confusion_table, recall_table
+from striate.tasks.metric import Metric
 from striate.wording import number, percent
 
 
@@ -21,7 +22,7 @@ from striate.wording import number, percent
         (1253.4, "1,253"),
         (999.94, "999.9"),
         (1061727.5, "1,061,728"),
-        (-78940.3, "-78,940"),
+        (-78940.3, "−78,940"),
     ],
 )
 def test_number(value, text):
@@ -74,3 +75,10 @@ def test_history_keeps_every_column():
     table = history_table([{"epoch": 1, "a": 0.5}, {"epoch": 2, "b": None}])
     assert table.columns == ("epoch", "a", "b")
     assert table.rows == ((1, 0.5, None), (2, None, None))
+
+
+@pytest.mark.parametrize(
+    ("std", "text"), [(1.008, "4.079 ± 1.0"), (0.7, "4.079 ± 0.70"), (12.3, "4.079 ± 12"), (0, "4.079 ± 0")]
+)
+def test_a_standard_deviation_has_two_digits(std: float, text: str) -> None:
+    assert Metric("rmse").text(4.079, std) == text

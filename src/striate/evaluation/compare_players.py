@@ -49,7 +49,14 @@ def compare_players(
             rows.append(play_episodes(run.player.module, first.source, own, count, chosen).returns[:, None])
     names = short_names([run.path for run in runs])
     compared = tuple(
-        compared_run(name, run.path, run.player.config.model.name, HEADLINE.value(found), None, run.costs)
+        compared_run(
+            name,
+            run.path,
+            run.player.config.model.name,
+            HEADLINE.value(found),
+            HEADLINE.estimate(found).interval,
+            run.costs,
+        )
         for name, run, found in zip(names, runs, rows, strict=True)
     )
     differences = [difference_of_rows(theirs, ours, HEADLINE.lead) for ours, theirs in combinations(rows, 2)]

@@ -105,7 +105,10 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def _compared_run(run: RunPredictions, name: str, groups: Sequence[str]) -> ComparedRun:
-    interval = run.task.headline_interval(run.rows(), groups)
+    rows = run.rows()
+    interval = run.task.headline_interval(rows, groups)
+    if interval is None:
+        interval = (run.made or run.task).headline_metric().over(groups).estimate(rows).interval
     return compared_run(name, run.path, run.model, run.value, interval, run.costs)
 
 

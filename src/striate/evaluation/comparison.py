@@ -10,7 +10,7 @@ from striate.errors import one_line
 from striate.records import Interval
 from striate.statistics.paired import LEVEL, Difference, p_text, signed
 from striate.tasks.registry import metric_named, metric_text
-from striate.wording import duration, filled, scaled, shorten_middle
+from striate.wording import duration, filled, number, scaled, shorten_middle
 
 _WIDTH = 80
 _NAME = 24
@@ -33,7 +33,7 @@ class ComparedRun:
     value: float
     """The headline metric."""
     interval: Interval | None
-    """95 % interval of an accuracy (Wilson); None for other metrics."""
+    """95 % interval of the metric: Wilson of an accuracy, else by bootstrap; None for fewer than 20 samples."""
     params: int | None
     """Number of parameters."""
     macs: int | None
@@ -252,7 +252,11 @@ def _table(comparison: Comparison) -> list[str]:
 
 
 def _row(run: ComparedRun, metric: str) -> tuple[str, ...]:
-    interval = "" if run.interval is None else f"{100 * run.interval.low:.2f}–{100 * run.interval.high:.2f}"
+    interval = ""
+    if run.interval is not None:
+        ends = (run.interval.low, run.interval.high)
+        share = metric_named(metric).is_share
+        interval = "–".join(f"{100 * end:.2f}" for end in ends) if share else " to ".join(map(number, ends))
     return (
         shorten_middle(run.name, _NAME),
         metric_text(metric, run.value),

@@ -54,7 +54,9 @@ class Metric:
         if self.is_share:
             return percent(mean, 2) if std is None else f"{100 * mean:.2f} ± {percent(std, 2)}"
         after = f" {self.unit}" if self.unit else ""
-        return f"{number(mean)}{after}" if std is None else f"{number(mean)} ± {number(std, 2)}{after}"
+        if std is None:
+            return f"{number(mean)}{after}"
+        return f"{number(mean)} ± {f'{std:#.2g}' if 0 < std < 9.95 else number(std, 2)}{after}"
 
 
 LOSS = Metric("loss", "loss", higher_is_better=False)

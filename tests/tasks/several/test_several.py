@@ -257,6 +257,17 @@ def test_exchanged_values_are_found_and_healthy_ones_are_not(tmp_path: Path) -> 
 # A run
 
 
+def test_a_target_with_one_predicted_class_is_named(data, task: Several) -> None:
+    test = data.splits["test"].targets
+    outputs = _outputs(task, len(test))
+    outputs[:, 1] = outputs[:, 1:3].amax() + 1  # gender has the outputs 1 and 2
+    decoded = task.decode(outputs)
+    metrics, ids = task.measure(decoded, test), np.arange(len(test))
+    found = Evaluation("people", "test", task.name, (), len(test), metrics, np.asarray(decoded), np.asarray(test), ids)
+    measured = [finding.measured for finding in task.prediction_findings(found)]
+    assert measured == [f"gender: {task.target_columns[1].classes[0]} is predicted everywhere"]
+
+
 def test_the_table_of_the_targets_leaves_out_the_top_five_of_two_classes(data, task: Several) -> None:
     test = data.splits["test"]
     decoded = task.decode(_outputs(task, len(test.targets)))

@@ -12,7 +12,7 @@ from striate.errors import ConfigError, ModelError, TrainingError
 from striate.studies.sweep.journal import Journal, Trial
 from striate.studies.sweep.space import Dimension, Range, is_promoted, rung_epochs
 from striate.studies.sweep.train_once import ReadData, TrainingOutcome, plan, train_once
-from striate.tasks.registry import metric_text
+from striate.tasks.registry import metric_named, metric_text
 from striate.training.config import Config
 from striate.training.config_file import get_field
 from striate.training.request import merge_request
@@ -177,7 +177,7 @@ def describe_trial(trial: Trial, headline: str) -> str:
             unit = "" if steps else " epoch" if seen == 1 else " epochs"
             shown = "not finite" if outcome.score is None else metric_text(headline, outcome.val[headline])
             steps.append(f"{shown} after {seen}{unit}")
-    scores = f"val {headline} {', '.join(steps)}; " if steps else ""
+    scores = f"val {metric_named(headline).name} {', '.join(steps)}; " if steps else ""
     ending = f"refused: {trial.why}" if trial.state == "refused" else str(trial.state)
     recipe = " (the recipe)" if trial.recipe else ""
     return f"trial {trial.number}{recipe}: {fields}: {scores}{ending}"
@@ -209,7 +209,8 @@ def repeat_best(journal: Journal, search: Search, read: ReadData, say: Say, done
         scores = [o.val[search.headline] for o in found if o.score is not None]
         if found:
             shown = ", ".join(metric_text(search.headline, score) for score in scores)
-            say(f"trial {number} again with {several(len(found), 'other seed')}: val {search.headline} {shown}")
+            metric = metric_named(search.headline).name
+            say(f"trial {number} again with {several(len(found), 'other seed')}: val {metric} {shown}")
 
 
 def _finalists(journal: Journal, search: Search, say: Say) -> list[int]:

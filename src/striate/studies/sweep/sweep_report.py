@@ -37,7 +37,7 @@ def write_sweep_report(
     text = environment.get_template("sweep.html").render(
         title=f"Sweep on {study['data']}: {study['trials']} trials",
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        result=metric_text(name, metrics["test"][name]),
+        result=f"{metric_named(name).name} {metric_text(name, metrics['test'][name])}",
         selection_note=selection_note(metrics),
         comparison=comparison(metrics, standing),
         choice=_choice(winner, metrics),

@@ -128,7 +128,7 @@ def _largest_lines(figures: RegressionMetrics) -> list[str]:
     for prediction in figures.largest[:_MOST_SHOWN]:
         of = f" ({cut_text(one_line(prediction.target), 14)})" if several else ""
         text = f"{number(prediction.predicted)} instead of {number(prediction.true)}{of}"
-        error = f"{'-' if prediction.error < 0 else '+'}{number(abs(prediction.error))}"
+        error = f"{'+' if prediction.error >= 0 else ''}{number(prediction.error)}"
         lines += with_paths(f"  {error:>10}  {fit_text(text, 45)}", prediction.path)
     return ["  largest errors", *lines] if lines else []
 

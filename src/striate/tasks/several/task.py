@@ -390,9 +390,9 @@ class Several(Task):
         return agreement_of_numbers(reference[:, : self.outputs].float(), outputs[:, : self.outputs].float())
 
     def prediction_findings(self, evaluation: Evaluation) -> tuple[Finding, ...]:
-        """The findings of each target's task."""
+        """The findings of each target's task, which name the target."""
         return tuple(
-            replace(finding, where=f"{finding.where}, {name}")
+            replace(finding, measured=f"{name}: {finding.measured}")
             for name, (task, part, _) in self.evaluations(evaluation).items()
             for finding in task.prediction_findings(part)
         )
