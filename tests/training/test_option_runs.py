@@ -182,6 +182,7 @@ def test_a_field_without_a_meaning_is_refused_with_what_to_leave_out(fields: dic
         prepare(asked_for(**fields))
     assert caught.value.where == where
     assert caught.value.remedy
+    assert "None" not in caught.value.expected
     prepare(asked_for())
 
 

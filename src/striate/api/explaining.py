@@ -82,10 +82,11 @@ def explain(
         raise UsageError("explain", type_of(run_or_trained), expected, 'striate.explain("runs/NAME", image)')
     with torch.inference_mode(False):  # gradients are needed, wherever this is called
         if isinstance(run_or_trained, nn.Module):
-            given = [requested] if requested else [x for x in (("cost", cost), ("threshold", threshold)) if x[1]]
-            for kind, value in given:
-                got, expected = f"{kind} {value} for an nn.Module", "a run, whose task defines classes and parts"
-                raise UsageError("explain", got, expected, f"leave out {kind}")
+            expected = "a run, whose task defines classes and parts"
+            if requested:
+                got = f"{requested[0]} {requested[1]} for an nn.Module"
+                raise UsageError("explain", got, expected, f"leave out {requested[0]}")
+            _refuse_rule(cost, threshold, "an nn.Module", expected)
             return _explain_module(run_or_trained, image, method)
         return _explain(run_or_trained, image, method, cost, threshold, requested)
 
@@ -107,6 +108,13 @@ def _requested_part(**given: object) -> Part | None:
     return named[0] if named else None
 
 
+def _refuse_rule(cost: ByClass, threshold: ByClass, network: str, expected: str) -> None:
+    """Raise UsageError for a decision rule with a network that has no classes to choose from."""
+    for name, value in (("cost", cost), ("threshold", threshold)):
+        if value:
+            raise UsageError("explain", f"{name} {value} for {network}", expected, f"leave out {name}")
+
+
 def _explain(
     given: str | Path | Run | Trained,
     image: Any,
@@ -118,6 +126,7 @@ def _explain(
     path = given.path if isinstance(given, Run) else given
     require_layers(path)
     if not isinstance(path, Trained) and plays(path):
+        _refuse_rule(cost, threshold, "a network that plays", "a run of classes or labels")
         return _explain_state(load_player(path), image, method, str(path), part)
     if isinstance(path, Trained):
         trained = with_rule_of(path.run or Path(), path, cost, threshold)

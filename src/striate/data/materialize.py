@@ -207,6 +207,8 @@ def materialize_samples(
         progress = announce_tenths(f"Reading {listing.name}", len(ids), images.many, announce)
         if split is not None:
             ids = sorted(ids, key=split.__getitem__)
+        if config.packs is not None and pack is None:
+            notes = (*notes, f"There is no pack of these {images.many} in {config.packs}, so they were decoded.")
         return Materialized(decode_samples(listing, ids, preparation, progress), store, notes)
     if store == "stream":
         return Materialized(_streamed(listing, scan, ids, preparation, images.read, announce), store, notes)

@@ -133,7 +133,7 @@ def _refuse(section: str, values: Any, allowed: set[str], owner: str) -> None:
             raise ConfigError(
                 f"{section}.{field.name}",
                 f"{value!r} with {owner}",
-                f"the default {usual!r}, since the field has no effect there",
+                f"{'no value' if usual is None else f'the default {usual!r}'}, since the field has no effect there",
                 f"leave out --{section}.{field.name}",
             )
 

@@ -67,6 +67,7 @@ def test_auto_packs_what_does_not_fit_and_streams_what_fits_nowhere(same_photos,
 def test_a_pack_that_is_there_saves_decoding(same_photos, tmp_path, monkeypatch) -> None:
     config = {"source": str(same_photos), "size": (7, 7), "packs": str(tmp_path)}
     decoded = load_dataset(DataConfig(**config))
+    assert f"There is no pack of these images in {tmp_path}, so they were decoded." in decoded.notes
     load_dataset(DataConfig(**config, store="pack"))
 
     def no_decoding(*_: object) -> None:

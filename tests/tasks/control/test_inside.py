@@ -54,6 +54,8 @@ def test_a_run_is_explained_shown_and_diagnosed(run: Path, tmp_path: Path, capsy
     assert explained.maps.chosen.values.shape == (10, 5)
     with pytest.raises(UsageError, match="a step of a game"):
         striate.explain(run, "dog.png")
+    with pytest.raises(UsageError, match="a network that plays"):
+        striate.explain(run, "4", cost={"left": 2.0})
     shown = striate.show(run, "embedding")
     assert shown.record.embedding.points.shape == (1000, 2)
     assert 1 / 3 <= shown.record.value.min() <= shown.record.value.max() <= 1  # probabilities of three actions
