@@ -38,7 +38,7 @@ class StateMap:
         """What the map shows, in a line."""
         low, high = float(self.value.min()), float(self.value.max())
         of = f"{several(len(self.value), 'state')} of played games, by {self.embedding.source}"
-        return f"{of}; {self.meaning} from {low:.3g} to {high:.3g}"
+        return f"{of}; {self.meaning} from " + f"{low:.3g} to {high:.3g}".replace("-", "−")
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""
