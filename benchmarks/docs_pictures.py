@@ -52,7 +52,7 @@ SHOWN: dict[str, tuple[str, str, int]] = {
     "pictures/filters.png": ("flowers", "filters", 610),
     "pictures/maps.png": ("fashion", "maps", 1000),
     "pictures/patches.png": ("flowers", "patches", 582),
-    "pictures/deconvnet.png": ("digits", "deconvnet", 696),
+    "pictures/deconvnet.png": ("digits", "deconvnet --layer relu2", 696),
     "pictures/maximize.png": ("fashion", "maximize", 850),
     "pictures/invert.png": ("fashion", "invert", 680),
     "pictures/embedding.png": ("fashion", "embedding", 1470),
@@ -62,7 +62,7 @@ SHOWN: dict[str, tuple[str, str, int]] = {
     "pictures/landscape.png": ("fashion", "landscape", 1000),
     "crbm_filters.png": ("crbm", "filters", 610),
 }
-"""Pictures of `striate show RUN WHAT`: the run, WHAT, and the largest width in pixels."""
+"""Pictures of `striate show RUN WHAT`: the run, WHAT with its options, and the largest width in pixels."""
 
 
 def striate(*arguments: str) -> None:
@@ -95,7 +95,7 @@ def keep(picture: Path, name: str, width: int) -> None:
 def show(name: str) -> None:
     """A picture of `striate show`."""
     run, what, width = SHOWN[name]
-    striate("show", trained(run), what, "--out", "shown.png", "--force")
+    striate("show", trained(run), *what.split(), "--out", "shown.png", "--force")
     keep(Path("shown.png"), name, width)
 
 
