@@ -204,11 +204,8 @@ def explain(page: Any) -> None:
 
 def build(page: Any, open_page: Callable[[str], None]) -> None:
     """A residual network, with one layer chosen."""
-    open_page("build?input=3x32x32")
-    page.get_by_label("Layer string").fill(
-        "conv(16,3,pad=1) relu 2*[res[conv(16,3,pad=1) bn relu conv(16,3,pad=1)] relu] "
-        "pool(2) conv(32,3,stride=2) relu gap fc(10)"
-    )
+    body = "2*[res[conv(16,3,pad=1) bn relu conv(16,3,pad=1)] relu]"
+    open_page(f"build?model=conv(16,3,pad=1) relu {body} pool(2) conv(32,3,stride=2) relu gap fc(10)&input=3x32x32")
     page.get_by_role("button", name="pool1").click()
 
 
