@@ -40,6 +40,15 @@ def test_a_label_beside_captions_is_learned_unless_captions_are_asked_for(tmp_pa
     assert listed(tmp_path, text, "caption").annotation == "caption"
 
 
+def test_a_folder_with_a_table_of_captions_needs_no_other_name(tmp_path: Path) -> None:
+    listed(tmp_path, "path,caption\na.png,one\nb.png,two\n")
+    assert list_source(DataConfig(source=str(tmp_path))).labels == ("one", "two")
+    (tmp_path / "further").mkdir()
+    (tmp_path / "b.png").rename(tmp_path / "further" / "b.png")
+    (tmp_path / "captions.csv").write_text("path,caption\na.png,one\nfurther/b.png,two\n")
+    assert list_source(DataConfig(source=str(tmp_path)), "caption").labels == ("one", "two")
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [

@@ -10,8 +10,9 @@ from striate.data.annotations.captions import BETWEEN, MOST_WORDS, with_captions
 from striate.data.listing import Listing
 from striate.data.media.every_medium import medium_of_files
 from striate.data.sources.manifest import TableRow, at_line, placed_rows, table_columns, table_rows
+from striate.data.sources.other_layouts import table_beside
 from striate.data.sources.source_names import check_names
-from striate.data.sources.tree import check_size, read_file
+from striate.data.sources.tree import Tree, check_size, read_file
 from striate.errors import DataError
 from striate.records import Finding, Remedy
 from striate.wording import listed, several
@@ -24,6 +25,11 @@ def holds_captions(path: Path, called: Mapping[str, str], *, requested: bool) ->
     `requested`."""
     columns = table_columns(path, called).keys()
     return {"path", "caption"} <= columns and (requested or not {"label", "labels"} & columns)
+
+
+def caption_table(tree: Tree, *, requested: bool) -> Path | None:
+    """The table beside the images that has captions (`table_beside`)."""
+    return table_beside(tree, lambda table: holds_captions(table, {}, requested=requested), requested=requested)
 
 
 def list_captions(path: Path, called: Mapping[str, str]) -> Listing:

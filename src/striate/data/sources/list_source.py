@@ -24,7 +24,7 @@ from striate.data.sources.archive import archive_tree, is_archive, unread_archiv
 from striate.data.sources.boxes.every_layout import list_boxes
 from striate.data.sources.boxes.numbered_masks import list_numbered_masks, number_the_objects
 from striate.data.sources.boxes.table import box_table, holds_box_rows, list_box_table
-from striate.data.sources.captions import holds_captions, list_captions
+from striate.data.sources.captions import caption_table, holds_captions, list_captions
 from striate.data.sources.cifar import holds_cifar, list_cifar
 from striate.data.sources.class_folders import list_classes, unwrapped
 from striate.data.sources.corrections import with_labels, with_splits
@@ -359,6 +359,8 @@ def _list_tree(tree: Tree, class_names: tuple[str, ...], annotation: str | None,
         return boxed
     if annotation in (None, "box", "labels") and (table := box_table(tree, requested=annotation == "box")):
         return list_box_table(table, {})
+    if annotation in (None, Captions.name) and (table := caption_table(tree, requested=annotation is not None)):
+        return list_captions(table, {})
     if annotation not in ("class", InputsAsTargets.name):  # classes on request can come from any folder
         refuse_other_layouts(tree)
     try:
