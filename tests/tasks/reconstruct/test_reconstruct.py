@@ -168,8 +168,19 @@ def test_images_need_no_classes(tmp_path: Path) -> None:
     assert sum(map(len, read(tmp_path / "loose" / "list.csv").splits.values())) == 20
     classes = read(_write(tmp_path / "classes", [f"{c}/{k}.png" for c in "ab" for k in range(c == "b", 20, 2)]))
     assert set(classes.facts["train"].columns["class"]) == {"a", "b"}
-    with pytest.raises(DataError, match="images"):
-        read("iris")
+    images = np.random.default_rng(0).integers(0, 256, (20, 4, 4), np.uint8)
+    np.savez(tmp_path / "alone.npz", x=images)
+    np.savez(tmp_path / "splits.npz", x_train=images, x_test=255 - images)
+    assert sum(map(len, read(tmp_path / "alone.npz").splits.values())) == 20
+    assert len(read(tmp_path / "splits.npz").splits["test"]) == 20
+    with pytest.raises(DataError, match="--task reconstruct"):
+        load_dataset(DataConfig(source=str(tmp_path / "alone.npz")))
+    np.savez(tmp_path / "table.npz", x=images[:, 0])
+    (tmp_path / "volumes").mkdir()
+    np.save(tmp_path / "volumes" / "0.npy", images)
+    for others in ("iris", tmp_path / "table.npz", tmp_path / "volumes"):
+        with pytest.raises(DataError, match="images whose pixels"):
+            read(others)
 
 
 def test_measured_numbers_as_labels_leave_no_split_empty(tmp_path: Path) -> None:

@@ -19,6 +19,17 @@ CLASS = "class"
 _SPLITS = 3  # train, val and test
 
 
+def refuse_other_than_images(listing: Listing) -> None:
+    """Raise DataError for samples that are not images."""
+    if not listing.medium.pictures or (listing.inputs is not None and listing.inputs.dtype != np.uint8):
+        raise DataError(
+            f"data {listing.source}",
+            listing.medium.many,
+            "images whose pixels have values from 0 to 255: the reconstruction is compared with them",
+            "give images, or save the data as images",
+        )
+
+
 class InputsAsTargets(AnnotationKind):
     """(N, C, H, W) uint8: the inputs themselves, the same object in a `Split`."""
 
@@ -32,13 +43,7 @@ class InputsAsTargets(AnnotationKind):
     def retarget(self, listing: Listing, has: AnnotationKind) -> Listing:
         """Images without targets. Class names become a column, for slices of an evaluation, and the splits are those of
         the same data with classes. Raises DataError for samples that are not images."""
-        if not listing.medium.pictures or (listing.inputs is not None and listing.inputs.dtype != np.uint8):
-            raise DataError(
-                f"data {listing.source}",
-                listing.medium.many,
-                "images whose pixels have values from 0 to 255: the reconstruction is compared with them",
-                "give images, or save the data as images",
-            )
+        refuse_other_than_images(listing)
         columns = {name: values for name, values in listing.columns.items() if name != CLASS}
         if has.name in ("class", "identity"):
             columns[CLASS] = listing.labels

@@ -8,6 +8,7 @@ import numpy as np
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.classes import are_one_hot
+from striate.data.annotations.inputs_as_targets import InputsAsTargets, refuse_other_than_images
 from striate.data.config import Layout
 from striate.data.dataset import Annotation, Kind
 from striate.data.listing import Listing, order_classes
@@ -38,8 +39,9 @@ def list_arrays(
 ) -> Listing:
     """A listing of (inputs, targets) for each split (None: no splits are given).
 
-    The path of a sample is its position, such as `train/00012`. `class_names`: names of the classes 0, 1, …; without
-    them the values are the names. Raises DataError where shapes, types or values do not fit.
+    The path of a sample is its position, such as `train/00012`. Targets of shape (N, 0) stand for none. `class_names`:
+    names of the classes 0, 1, …; without them the values are the names. Raises DataError where shapes, types or values
+    do not fit.
     """
     ordered = sorted(blocks.items(), key=lambda item: item[0] or "")
     paths: list[str] = []
@@ -96,6 +98,8 @@ def list_arrays(
         findings=() if other is None else (_doubt(source, x.shape[1:], kind, inputs.shape[1:], axes, other),),
         layout=layout,
     )
+    if annotation == InputsAsTargets.name:
+        refuse_other_than_images(listing)
     return annotation_kind("labels").retarget(listing, annotation_kind("number")) if _are_labels(y) else listing
 
 
@@ -239,8 +243,10 @@ def _as_float32(x: np.ndarray, source: str, paths: Sequence[str]) -> np.ndarray:
 
 def _as_targets(
     y: np.ndarray, inputs: np.ndarray, kind: Kind, source: str, names: Sequence[str], paths: Sequence[str]
-) -> tuple[Annotation, tuple[str, ...], np.ndarray, tuple[str, ...]]:
+) -> tuple[Annotation, tuple[str, ...], np.ndarray | None, tuple[str, ...]]:
     where = f"data {source}, targets"
+    if y.ndim == 2 and not y.shape[1]:
+        return InputsAsTargets.name, ("",) * len(y), None, ()
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.dtype.kind in "iub" and (y.ndim == 3 or (y.ndim == 4 and inputs.ndim == 5)):
@@ -292,7 +298,8 @@ def _as_masks(
     return "mask", tuple(paths), y.astype(np.uint8), ()
 
 
-def _target_names(targets: np.ndarray, names: Sequence[str] = ()) -> tuple[str, ...]:
+def _target_names(targets: np.ndarray | None, names: Sequence[str] = ()) -> tuple[str, ...]:
+    assert targets is not None, "targets that are numbers have columns"
     if len(names) == targets.shape[1]:
         return tuple(names)
     return ("y",) if targets.shape[1] == 1 else tuple(f"y{i}" for i in range(targets.shape[1]))

@@ -214,10 +214,11 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if names_shards(path.name) and not absolute.exists():
         return list_pattern(str(path))
     mode = _mode(path, absolute, config)
+    needs_targets = annotation != InputsAsTargets.name
     if stat.S_ISDIR(mode) and holds_shards(absolute):
         return list_folder(absolute)
     if stat.S_ISDIR(mode) and (archives := npz_of_folder(absolute)):
-        return list_npz_folder(absolute, archives, config.layout)
+        return list_npz_folder(absolute, archives, config.layout, needs_targets=needs_targets)
     if stat.S_ISDIR(mode):
         return _note_siblings(absolute, _list_tree(folder_tree(absolute), class_names, annotation, config))
     name = absolute.name
@@ -241,7 +242,7 @@ def _list_path(path: Path, config: DataConfig, annotation: str | None, class_nam
     if name.lower().endswith((".xlsx", ".xls", ".ods")):
         raise _spreadsheet(path)
     if name.lower().endswith(".npz"):
-        return list_npz(absolute, config.layout, parse_names(config.names))
+        return list_npz(absolute, config.layout, parse_names(config.names), needs_targets=needs_targets)
     if name.lower().endswith(".mat"):
         return list_svhn_file(absolute)
     if name.lower().endswith(".json"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from striate.data.annotations.inputs_as_targets import InputsAsTargets
+from striate.data.annotations.inputs_as_targets import InputsAsTargets, refuse_other_than_images
 from striate.data.listing import SPLIT_NAMES, Listing, is_split
 from striate.data.media.every_medium import is_sample, medium_of_files
 from striate.data.sources.class_folders import note_spellings
@@ -27,7 +27,7 @@ def list_loose_pictures(tree: Tree) -> Listing:
     taken = tuple(file for file in files if medium.owns(file))
     tops = {file.partition("/")[0] for file in taken}
     splits = {top: SPLIT_NAMES[top.lower()] for top in sorted(tops)} if tops <= _split_folders(tree) else {}
-    return Listing(
+    listing = Listing(
         name=tree.name,
         source=tree.where,
         kind=medium.name,
@@ -40,6 +40,8 @@ def list_loose_pictures(tree: Tree) -> Listing:
         ignored=tuple(sorted({*tree.files, *tree.hidden} - set(taken))),
         notes=(*tree.notes, *note_spellings(splits)),
     )
+    refuse_other_than_images(listing)
+    return listing
 
 
 def _split_folders(tree: Tree) -> set[str]:

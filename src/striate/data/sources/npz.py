@@ -37,10 +37,12 @@ _CLASSES = ("classes", "class_names", "label_names")
 _NAMES = tuple(f"{axis}{split}" for split in ("", "_train", "_val", "_test") for axis in ("x", "y", "groups"))
 
 
-def list_npz(path: Path, layout: Layout, names: Mapping[str, str] | None = None) -> Listing:
+def list_npz(
+    path: Path, layout: Layout, names: Mapping[str, str] | None = None, *, needs_targets: bool = True
+) -> Listing:
     """The arrays of an .npz, loaded without pickles. `names`: the names in the file of the arrays that are read. Raises
     DataError."""
-    return _listing(path.stem, path, {None: _read(path, names)}, layout)
+    return _listing(path.stem, path, {None: _read(path, names, needs_targets)}, layout)
 
 
 def npz_of_folder(folder: Path) -> dict[str | None, Path]:
@@ -56,9 +58,11 @@ def npz_of_folder(folder: Path) -> dict[str | None, Path]:
     return {} if None in splits or len(splits) < len(found) else splits
 
 
-def list_npz_folder(folder: Path, files: Mapping[str | None, Path], layout: Layout) -> Listing:
+def list_npz_folder(
+    folder: Path, files: Mapping[str | None, Path], layout: Layout, *, needs_targets: bool = True
+) -> Listing:
     """The arrays of the files that `npz_of_folder` found. Raises DataError."""
-    read = {split: _read(path, None) for split, path in files.items()}
+    read = {split: _read(path, None, needs_targets) for split, path in files.items()}
     if len(read) > 1 and (other := next((files[split] for split, one in read.items() if "x" not in one.arrays), None)):
         got = "several files, and one of them has arrays for several splits"
         raise DataError(
@@ -83,7 +87,7 @@ class _Archive:
     notes: tuple[str, ...]
 
 
-def _read(path: Path, names: Mapping[str, str] | None) -> _Archive:
+def _read(path: Path, names: Mapping[str, str] | None, needs_targets: bool) -> _Archive:
     with _opened(path) as file:
         there = file.files
         if names:
@@ -94,10 +98,12 @@ def _read(path: Path, names: Mapping[str, str] | None) -> _Archive:
         if other := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
             raise ValueError(f"{other[0]} is not an array")  # numpy returns bytes for members that are not arrays
         classes = _classes(file)
+    if not needs_targets and not any(name[0] == "y" for name in arrays):
+        arrays |= {f"y{name[1:]}": np.empty((*x.shape[:1], 0)) for name, x in arrays.items() if name[0] == "x"}
     if not _complete(arrays):
         raise _unknown(path, shapes)
     belonging = {f"groups{name[1:]}" for name in arrays if name[0] == "x"}
-    used = {called[name] for name in arrays if not name.startswith("groups") or name in belonging}
+    used = {called[name] for name in called if not name.startswith("groups") or name in belonging}
     ignored = tuple(sorted(set(there) - used))
     other = [f"{given} as {name}" for name, given in called.items() if given != name]
     notes = (f"Arrays: {', '.join(other)}.",) if other else ()
@@ -249,7 +255,8 @@ def _unknown(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> DataError:
     x = max(shapes, key=lambda name: len(shapes[name]), default="")
     y = min((n for n in shapes if n != x and shapes[n][:1] == shapes[x][:1]), key=lambda n: len(shapes[n]), default="")
     remedy = names_remedy({"x": x, "y": y}, "if these are inputs and labels: ") if y else None
-    return DataError(f"data {path}", got, _EXPECTED, remedy or "numpy.savez(path, x=images, y=labels)")
+    without = "numpy.savez(path, x=images, y=labels); images alone, as x, are enough with --task reconstruct"
+    return DataError(f"data {path}", got, _EXPECTED, remedy or without)
 
 
 def _groups(
