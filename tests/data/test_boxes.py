@@ -82,6 +82,13 @@ def test_voc_that_counts_from_zero_is_taken_as_written(tmp_path: Path) -> None:
         assert any("counted from 0" in note for note in listing.notes) == noted
 
 
+def test_images_in_the_lists_of_voc_without_an_annotation_are_noted(tmp_path: Path) -> None:
+    file = write_voc(tmp_path, made_images(8)) / "ImageSets" / "Main" / "train.txt"
+    file.write_text(file.read_text() + "999\n")
+    listing = list_source(DataConfig(source=str(tmp_path)))
+    assert "1 image in the lists of ImageSets/Main without an .xml: 999." in listing.notes
+
+
 def test_outlines_of_yolo_are_read_as_the_boxes_around_them(tmp_path: Path) -> None:
     file = write_yolo(tmp_path, made_images(8)) / "labels" / "train" / "000.txt"
     file.write_text("1 0.1 0.2 0.5 0.3 0.4 0.9\n")
@@ -213,6 +220,10 @@ def _with_texts_for_numbers(folder: Path) -> tuple[str, ...]:
     return _with_changed(folder, lambda document: document["annotations"][0].update(bbox=["1", "2", "3", "4"]))
 
 
+def _without_a_box(folder: Path) -> tuple[str, ...]:
+    return (*_with_changed(folder, lambda document: document["annotations"][0].pop("bbox")), "without bbox")
+
+
 def _with_an_entry_that_is_none(folder: Path) -> tuple[str, ...]:
     return (*_with_changed(folder, lambda document: document["annotations"].insert(0, 5)), "not an object")
 
@@ -259,6 +270,7 @@ def _with_an_entity(folder: Path) -> tuple[str, ...]:
         _with_a_word,
         _with_a_class_below_zero,
         _with_texts_for_numbers,
+        _without_a_box,
         _with_an_entry_that_is_none,
         _with_a_list_for_an_image,
         _with_one_name_twice,

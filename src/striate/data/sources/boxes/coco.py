@@ -240,8 +240,8 @@ def _box(tree: Tree, file: str, number: int, entry: Any, categories: Mapping[Any
         else:
             edges = edges_around([value + 0.0 for part in entry["segmentation"] for value in part])
     except KeyError as error:
-        got = f"{where} without {error}"
-        if "category_id" in entry and "bbox" in entry:
+        got = f"{where} without {'bbox' if error.args[0] == 'segmentation' else error.args[0]}"
+        if "category_id" in entry and entry["category_id"] not in categories:
             got = f"{where} of category {entry['category_id']!r}, which is not listed"
         raise damaged(tree, file, None, got, "category_id of its categories, and bbox") from None
     except (TypeError, ValueError, OverflowError):

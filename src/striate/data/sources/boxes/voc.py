@@ -18,7 +18,7 @@ from striate.data.media.every_medium import is_sample
 from striate.data.sources.boxes.make_listing import box_listing, damaged
 from striate.data.sources.tree import Tree, read_required
 from striate.errors import DataError
-from striate.wording import several
+from striate.wording import listed, several
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -65,6 +65,8 @@ def list_voc(tree: Tree) -> Listing:
             "add the images, or take these files out of Annotations/",
         )
     notes = [f"{several(unlisted, 'image')} not in any list of ImageSets/Main: left out."] if unlisted else []
+    if absent := sorted(splits.keys() - {PurePosixPath(file).stem for file in files}):
+        notes += [f"{several(len(absent), 'image')} in the lists of ImageSets/Main without an .xml: {listed(absent)}."]
     boxes = [box for boxed, _ in found.values() for box in boxed.boxes]
     if any(0 in box.edges[:2] and box.width > 0 < box.height for box in boxes):
         notes += ["An xmin or ymin is 0: pixels are counted from 0, not from 1 as in Pascal VOC."]
