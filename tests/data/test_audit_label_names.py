@@ -12,7 +12,7 @@ from striate.data.listing import Listing, class_numbers, order_classes
 from striate.data.scan import Scan
 
 
-def finding(*labels: str) -> str:
+def finding(*labels: str, annotation: str = "class") -> str:
     classes = order_classes(labels)
     paths = tuple(map(str, range(len(labels))))
     given = (None,) * len(labels)
@@ -20,7 +20,7 @@ def finding(*labels: str) -> str:
         "set",
         "set",
         "image",
-        "class",
+        annotation,
         paths,
         labels,
         given,
@@ -72,3 +72,9 @@ def test_a_typing_mistake_is_a_rare_name_one_letter_off() -> None:
 @pytest.mark.parametrize("name", ["New Folder", "unknown", "misc", " rose"])
 def test_names_that_are_none(name: str) -> None:
     assert repr(name) in finding(name, "daisy")
+
+
+def test_names_of_boxes_and_masks_are_compared_too() -> None:
+    assert "'Cat' and 'cat'" in finding("Cat", "cat", annotation="box")
+    assert not finding("none", "sample", "simple", annotation="mask")
+    assert not finding("Cat", "cat", annotation="identity")

@@ -211,14 +211,23 @@ words."""
 _RARE = 0.2
 
 
+_NAMED = ("class", "labels", "box", "instance", "mask")
+"""Annotations with names of classes. Identities have names of persons."""
+
+
 def find_suspicious_names(evidence: DataEvidence) -> SampleFinding | None:
     """`data.label-names`: classes that differ in case, spaces, a plural or one letter, or whose name is not a class."""
     listing = evidence.listing
-    if listing.annotation != "class":
+    if listing.annotation not in _NAMED:
         return None
-    counts = Counter(listing.labels)
+    # Without a count for each class, none is taken to be rare.
+    counts = Counter(listing.labels if listing.annotation == "class" else listing.classes)
     texts = [f"{name!r} has spaces around it" for name in listing.classes if name != name.strip()]
-    texts += [f"{name!r} is probably not a class" for name in listing.classes if name.strip().casefold() in _NO_CLASS]
+    texts += [
+        f"{name!r} is probably not a class"
+        for name in listing.classes
+        if name.strip().casefold() in _NO_CLASS and listing.annotation == "class"
+    ]
     keys = {name: _plain(name) for name in listing.classes}
     if len(keys) <= 2000:  # beyond, a name is likely to be near another by chance
         for one, other in combinations(listing.classes, 2):
