@@ -83,6 +83,16 @@ def several(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+_SINGULAR = {"are": "is", "have": "has", "were": "was"}
+
+
+def several_of(count: int, total: int, one: str, verb: str, many: str | None = None) -> str:
+    """`2 of 40 layers are frozen`, `1 of 40 layers is frozen`. `verb`: the plural, perhaps with what follows it."""
+    first, space, rest = verb.partition(" ")
+    first = first if count != 1 else _SINGULAR.get(first, f"{first}s")
+    return f"{count:,} of {several(total, one, many)} {first}{space}{rest}"
+
+
 def type_of(value: object) -> str:
     """`an int`, `a list`: the type of a value, with its article."""
     name = type(value).__name__

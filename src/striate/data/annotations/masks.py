@@ -46,7 +46,7 @@ class Masks(AnnotationKind):
         for number, mask in enumerate(map_ordered(lambda number: _values_of(listing, number), range(len(listing)))):
             occurring[number, mask] = True
         masks = MaskPixels(np.empty((0, 1, 1), np.uint8), None, occurring)
-        named = _black_and_white(self.named(listing, np.arange(len(listing)), masks), masks)
+        named = black_and_white(self.named(listing, np.arange(len(listing)), masks), masks.values)
         pairs = [
             (name, value)
             for name, value in zip(named.classes, named.values, strict=True)
@@ -74,7 +74,7 @@ class Masks(AnnotationKind):
         assert masks is not None
         values = masks.values
         if listing.values:
-            return _with_names(_black_and_white(listing, masks), ids, masks)
+            return _with_names(black_and_white(listing, masks.values), ids, masks)
         if len(values) > _MANY_VALUES and number_objects([set(np.flatnonzero(row)) for row in masks.occurring]):
             raise DataError(
                 f"data {listing.source}, masks",
@@ -83,7 +83,7 @@ class Masks(AnnotationKind):
                 "masks whose values are classes; --task instances learns a mask for each object",
                 background_and_objects(listing),
             )
-        ignore = IGNORED if listing.ignore is None and len(values - {IGNORED}) > 1 else listing.ignore
+        ignore = next(iter(ignored_values(listing, values)), None)
         values.discard(-1 if ignore is None else ignore)
         if len(values) < 2:
             beside = "" if ignore is None else f", beside the ignored {ignore}"
@@ -101,7 +101,7 @@ class Masks(AnnotationKind):
     ) -> NDArray[np.uint8]:
         """Values of the masks as positions in `classes`."""
         assert masks is not None
-        listing = _black_and_white(listing, masks)
+        listing = black_and_white(listing, masks.values)
         to_class = np.full(256, IGNORED, np.uint8)
         void = IGNORED if listing.ignore is None else listing.ignore
         known = {void, IGNORED}
@@ -154,10 +154,18 @@ def _values_of(listing: Listing, number: int) -> NDArray[np.uint8]:
     return np.unique(listing.medium.read_mask(listing.read_mask(number), where, colors=listing.colors))
 
 
-def _black_and_white(listing: Listing, masks: MaskPixels) -> Listing:
+def ignored_values(listing: Listing, occurring: AbstractSet[int]) -> set[int]:
+    """The values of pixels that are not of any class, in masks with the values `occurring`."""
+    given = set() if listing.ignore is None else {listing.ignore}
+    if listing.values:
+        return given | ({IGNORED} - set(black_and_white(listing, occurring).values))
+    return given or ({IGNORED} if len(occurring - {IGNORED}) > 1 else set())
+
+
+def black_and_white(listing: Listing, occurring: AbstractSet[int]) -> Listing:
     """The listing with 255 as the second class, where masks have only 0 and 255, two names, and no ignored value."""
     two = len(listing.classes) == 2 and listing.values == (0, 1)
-    if not two or listing.ignore is not None or masks.values != {0, IGNORED}:
+    if not two or listing.ignore is not None or occurring != {0, IGNORED}:
         return listing
     note = f"Masks: {IGNORED} is read as {listing.classes[1]}."
     return replace(listing, values=(0, IGNORED), notes=(*listing.notes, note))

@@ -158,7 +158,9 @@ def find_others(evidence: DataEvidence) -> SampleFinding | None:
     mark = find_ignored(replace(evidence, listing=replace(evidence.listing, ignored=tuple(names))))
     if mark is None or evidence.listing.inputs is not None:
         return mark
-    return SampleFinding(replace(mark.finding, why="Their suffixes are not suffixes of samples."))
+    return SampleFinding(
+        replace(mark.finding, why="They are neither samples, by their suffixes, nor annotations of samples.")
+    )
 
 
 def _hidden(name: str) -> bool:

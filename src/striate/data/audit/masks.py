@@ -16,6 +16,8 @@ from striate.data.annotations.masks import (
     IGNORED,
     are_jpegs,
     background_and_objects,
+    black_and_white,
+    ignored_values,
     lossy_masks,
     may_number_objects,
     number_objects,
@@ -29,7 +31,7 @@ from striate.data.listing import Listing
 from striate.data.media.image.pictures import open_picture
 from striate.errors import DataError, pasted
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed, several, several_of
 
 
 def find_misfitting_masks(evidence: DataEvidence) -> SampleFinding | None:
@@ -41,7 +43,7 @@ def find_misfitting_masks(evidence: DataEvidence) -> SampleFinding | None:
         code="data.mask-size",
         severity="error",
         where=evidence.listing.source,
-        measured=f"{len(misfits):,} of {several(len(evidence.splits), 'mask')} differ in size from their image: "
+        measured=f"{several_of(len(misfits), len(evidence.splits), 'mask', 'differ')} in size from the image: "
         f"{some(list(misfits.values()))}",
         threshold="0 masks",
         why="Pixels of mask and image cannot be matched, so training refuses them.",
@@ -55,15 +57,17 @@ def find_even_masks(evidence: DataEvidence) -> SampleFinding | None:
     masks = evidence.mask_values
     if masks is None:
         return None
-    ids = [i for i, values in sorted(masks.items()) if len(values - {IGNORED}) < 2]
+    every = set[int]().union(*masks.values())
+    ignored = ignored_values(evidence.listing, every)
+    ids = [i for i, values in sorted(masks.items()) if len(values - ignored) < 2]
     if not ids:
         return None
-    every = frozenset().union(*masks.values()) - {IGNORED}
+    beside = f" beside the ignored {listed(sorted(map(str, every & ignored)))}" if every & ignored else ""
     finding = Finding(
         code="data.constant-masks",
-        severity="error" if len(every) < 2 else "note",
+        severity="error" if len(every - ignored) < 2 else "note",
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(len(evidence.splits), 'mask')} have only one value: "
+        measured=f"{several_of(len(ids), len(evidence.splits), 'mask', 'have')} only one value{beside}: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold="0 masks",
         why="Their images show only one class, or the masks were never drawn.",
@@ -89,11 +93,13 @@ def find_missing_mask_values(evidence: DataEvidence) -> SampleFinding | None:
 
 def _values(listing: Listing, found: Mapping[str, set[int]]) -> set[int]:
     """The values of classes: those that have names, else those `found` in any split."""
-    return set(listing.values or set().union(*found.values())) - {IGNORED, listing.ignore}
+    occurring = set().union(*found.values())
+    return set(listing.values or occurring) - ignored_values(listing, occurring)
 
 
 def _missing_values(listing: Listing, found: Mapping[str, set[int]]) -> SampleFinding | None:
     """`data.missing-class` of the values `found` in each split."""
+    listing = black_and_white(listing, set().union(*found.values()))
     values = _values(listing, found)
     names = dict(zip(listing.values, listing.classes, strict=True))
     lacking = {
@@ -186,7 +192,7 @@ def _interpolated(listing: Listing, measured: Mapping[int, MaskStatistics]) -> S
         code="data.mask-interpolated",
         severity=severity_of(len(ids), len(measured)),
         where=listing.source,
-        measured=f"{len(ids):,} of {several(len(measured), 'mask')} have values between those of two classes along "
+        measured=f"{several_of(len(ids), len(measured), 'mask', 'have')} values between those of two classes along "
         f"their borders: {some([listing.paths[number] for number in ids])}",
         threshold="0 masks",
         why="The masks were resized or rotated with interpolation, which makes class 2 between class 1 and class 3.",
@@ -252,13 +258,12 @@ def find_unnamed_values(evidence: DataEvidence) -> SampleFinding | None:
     by_one = unnamed == [max(listing.values) + 1] and min(listing.values) not in occurring
     void = len(unnamed) == 1 and 2 * len(ids) >= len(masks) and not by_one
     listed = ", ".join(map(str, unnamed[:5])) + (", …" if len(unnamed) > 5 else "")
-    ignoring = f"--data.ignore {unnamed[0]} leaves them out of loss and metrics."
     lossy = lossy_masks(listing, unnamed)
     finding = Finding(
         code="data.mask-values",
         severity="note" if void else "error",
         where=listing.source,
-        measured=f"{len(ids):,} of {several(len(masks), 'mask')} have values without a name: {listed}"
+        measured=f"{several_of(len(ids), len(masks), 'mask', 'have')} values without a name: {listed}"
         + (f"; the first value, {min(listing.values)}, does not occur: all are larger by one" if by_one else ""),
         threshold=f"values {min(listing.values)} to {max(listing.values)}, as named",
         why="Each pixel would get the class after its own." if by_one else "The class of these pixels is unknown.",
@@ -266,7 +271,10 @@ def find_unnamed_values(evidence: DataEvidence) -> SampleFinding | None:
         if by_one
         else f"{lossy[:1].upper()}{lossy[1:]}."
         if lossy
-        else f"Name them in classes.txt, or correct the masks; {ignoring}",
+        else f"Training ignores these pixels (--data.ignore {unnamed[0]}). If they are a class, name it in classes.txt."
+        if void
+        else f"Name them in classes.txt, or correct the masks; --data.ignore {unnamed[0]} leaves them out of loss and"
+        " metrics.",
     )
     return SampleFinding(finding, one_group_each(ids), dict.fromkeys(ids, f"value {listed}"))
 

@@ -308,7 +308,7 @@ def decode_mask(
         if values.ndim == 3:
             if image.mode != "RGB" or (values != values[..., :1]).any():
                 remedy = "save it as a gray or palette PNG, or name its colors in colors.txt (r g b name)"
-                raise UnreadableImage(where, f"a mask in mode {image.mode}", remedy)
+                raise UnreadableImage(where, f"a mask in mode {image.mode}, whose colors need a colors.txt", remedy)
             values = values[..., 0]
         if values.dtype.kind == "f" or int(values.min()) < 0 or int(values.max()) > 255:
             raise UnreadableImage(
