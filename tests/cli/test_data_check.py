@@ -55,7 +55,7 @@ def test_errors_end_with_1_in_lines_of_80_letters(tmp_path: Path, capsys) -> Non
     plant(root, ("leak", "truncated", "gray"))
     code, out, _ = check(capsys, str(root))
     assert code == 1
-    assert "error data.leak: 1 of 18 in test are in another split too: test/daisy/" in out.replace("\n  ", " ")
+    assert "error data.leak: 1 of 18 in test is in another split too: test/daisy/" in out.replace("\n  ", " ")
     assert "2 errors and 1 note" in out
     command = next(line for line in out.splitlines() if line.startswith("  striate data check"))
     assert command == f"  striate data check {root} --quarantine {root}/checked.csv"

@@ -220,7 +220,7 @@ FAULTS: dict[str, tuple[str, str, Callable[[Path, bool], Path]]] = {
     ),
     "boxes out of range": (
         "data.box-range",
-        "leave their image",
+        "leave the image",
         other_boxes(each(sixth, lambda boxes: [(x0 + 110, y0, x1 + 110, y1, c) for x0, y0, x1, y1, c in boxes])),
     ),
     "boxes without area": (

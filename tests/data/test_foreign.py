@@ -126,7 +126,7 @@ def test_samples_that_were_trained_on_are_a_finding_whatever_the_size(tmp_path):
         data = evaluate(tmp_path / "b", preparation=Preparation("image", (3, 9, 9)), seen=dict.fromkeys(seen, split))
         (found,) = [f for f in data.findings if f.code == "data.leak"]
         assert found.severity == "warning"
-        assert found.measured == f"1 of 7 samples were in the {name} split of the network"
+        assert found.measured == f"1 of 7 samples was in the {name} split of the network"
     assert not evaluate(tmp_path / "b", seen=dict.fromkeys(trained.contents["test"], "train")).findings
     assert not evaluate(tmp_path / "b").findings
 

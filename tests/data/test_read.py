@@ -41,9 +41,9 @@ def test_the_commonest_size_and_color_are_chosen_and_said(tmp_path):
     assert data.input_shape == (3, 4, 6)
     assert data.notes[:2] == (
         "Size: 4 × 6 pixels (height × width), the most common of 2 sizes (13 of 14 images).",
-        "Channels: 3 (RGB), since 1 of 14 images have color.",
+        "Channels: 3 (RGB), since 1 of 14 images has color.",
     )
-    assert "1 of 14 images are not 4 × 6" in finding(data, "data.resized").measured
+    assert finding(data, "data.resized").measured == "1 of 14 images is scaled to 4 × 6 pixels"
     gray = load(tmp_path, channels=1)
     assert gray.input_shape == (1, 4, 6)
     assert "Color is dropped: 1 of 14" in gray.notes[1]

@@ -36,7 +36,7 @@ from striate.data.splits import assign_membership
 from striate.data.store.stored import Inputs, StoredInputs
 from striate.errors import DataError
 from striate.records import Finding
-from striate.wording import percent, several, show_shape
+from striate.wording import percent, several, several_of, show_shape
 
 
 def load_dataset(
@@ -197,7 +197,7 @@ def _scaled(listing: Listing, scan: Scan, ids: Sequence[int], preparation: Prepa
     if not other:
         return ()
     how = f"scaled to {show_shape(size)} pixels, the size of the network's inputs"
-    return (f"Size: {other:,} of {several(len(ids), 'image')} were {how} (data.fit {preparation.fit}): {found}.",)
+    return (f"Size: {several_of(other, len(ids), 'image', 'were')} {how} (data.fit {preparation.fit}): {found}.",)
 
 
 def _at_known_level(listing: Listing, config: DataConfig, annotation: str, classes: tuple[str, ...]) -> Listing:

@@ -16,7 +16,7 @@ from striate.data.audit.sample_finding import SampleFinding, one_group_each, som
 from striate.data.box_records import ImageBoxes
 from striate.data.rotated_boxes import corners
 from striate.records import Finding
-from striate.wording import percent, several
+from striate.wording import percent, several, several_of
 
 _FEWEST, _SIDE = 12, 64
 _SURE, _MOST_WINS = 1e-3, 0.65
@@ -215,7 +215,7 @@ def find_unlabeled_objects(evidence: DataEvidence) -> SampleFinding | None:
         code="data.box-unlabeled",
         severity="warning",
         where=listing.source,
-        measured=f"{len(odd):,} of {several(len(ids), 'image')} have a place without a box that looks more like an "
+        measured=f"{several_of(len(odd), len(ids), 'image', 'have')} a place without a box that looks more like an "
         f"object than a quarter of the boxes do: {some([listing.paths[number] for number in odd])}",
         threshold=f"{percent(UNLABELED)} of the images",
         why="Training treats an object without a box as background, so the network also detects similar objects less.",

@@ -17,7 +17,7 @@ from striate.data.listing import Listing
 from striate.data.rotated_boxes import SEEN, common_area, corners, visible_shares
 from striate.data.scan import plan_inputs
 from striate.records import Finding, Severity
-from striate.wording import percent, several
+from striate.wording import percent, several, several_of
 
 _BEYOND = 1.5
 """A box may leave its image by so many pixels: it was rounded, or pixels were counted from 1."""
@@ -82,7 +82,7 @@ def _finding(
         code=code,
         severity=severity,
         where=listing.source,
-        measured=f"{len(bad):,} of {several(total, 'box', 'boxes')} {what}: {some([_named(one) for one in bad])}",
+        measured=f"{several_of(len(bad), total, 'box', what, 'boxes')}: {some([_named(one) for one in bad])}",
         threshold=f"0; an error from {percent(GRAVE, 0)} of the boxes",
         why=why,
         remedy=remedy,
@@ -128,7 +128,7 @@ def _outside(listing: Listing, placed: Sequence[_Placed]) -> SampleFinding | Non
         bad = [one for one in turned if _mostly_outside(one)]
         why = "Training leaves out rotated boxes with less than half of their area in the image."
     remedy = "Compare the image with the annotated original: it may have been cropped, rotated or scaled since."
-    return _finding(listing, "data.box-range", bad, len(placed), "leave their image", why, remedy)
+    return _finding(listing, "data.box-range", bad, len(placed), "leave the image", why, remedy)
 
 
 def _iou(one: Box, other: Box) -> float:
@@ -174,7 +174,7 @@ def _other_sizes(listing: Listing, sizes: Mapping[int, tuple[int, int]]) -> Samp
         code="data.box-size",
         severity="error" if len(bad) >= GRAVE * len(sizes) else "warning",
         where=listing.source,
-        measured=f"{len(bad):,} of {several(len(sizes), 'image')} differ in size from their annotations "
+        measured=f"{several_of(len(bad), len(sizes), 'image', 'differ')} in size from the annotations "
         f"(width × height): {some([sizes_text(n) for n in bad])}",
         threshold="images of the annotated size",
         why=f"{why} after their boxes were drawn, so the boxes are at wrong places.",
@@ -337,7 +337,7 @@ def find_tiny_boxes(evidence: DataEvidence) -> SampleFinding | None:
         code="data.box-tiny",
         severity="warning",
         where=listing.source,
-        measured=f"{tiny:,} of {several(len(sides), 'box', 'boxes')} are smaller than {TINY:g} × {TINY:g} pixels in "
+        measured=f"{several_of(tiny, len(sides), 'box', 'are', 'boxes')} smaller than {TINY:g} × {TINY:g} pixels in "
         f"inputs of {height} × {width}",
         threshold=f"{percent(TINY_SHARE, 0)} of the boxes",
         why="The finest grid of the detector has a stride of 4 pixels: it finds only one of two such adjacent objects.",

@@ -15,7 +15,7 @@ from striate.data.dataset import Preparation
 from striate.data.media.image.pictures import decode_image
 from striate.errors import DataError
 from striate.records import Finding, Remedy
-from striate.wording import percent, several
+from striate.wording import percent, several_of
 
 OFTEN = 0.5
 """A caption that at least this share of the images has is reported; from 90 % on it is an error."""
@@ -49,7 +49,7 @@ def _one_for_all(evidence: DataEvidence, captions: dict[int, list[list[str]]]) -
             code="data.one-caption",
             severity="error" if count >= 0.9 * len(captions) else "warning",
             where=evidence.listing.source,
-            measured=f"{count:,} of {several(len(captions), 'image')} have the caption {text[:60]!r}",
+            measured=f"{several_of(count, len(captions), 'image', 'have')} the caption {text[:60]!r}",
             threshold=f"{percent(OFTEN)} of the images",
             why="The network learns to predict this caption for every image.",
             remedy=Remedy("Write captions that describe each image.", advice="correct the column caption"),

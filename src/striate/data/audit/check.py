@@ -55,7 +55,7 @@ from striate.data.audit.volume_faults import find_constant_volumes, find_misplac
 from striate.data.scan import plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import several_of
 
 
 def find_constant_columns(evidence: DataEvidence) -> SampleFinding | None:
@@ -72,7 +72,7 @@ def find_constant_columns(evidence: DataEvidence) -> SampleFinding | None:
             code="data.constant-columns",
             severity="warning",
             where=evidence.listing.source,
-            measured=f"{len(places):,} of {several(inputs.shape[1], 'column')} have the same value in all rows: "
+            measured=f"{several_of(len(places), inputs.shape[1], 'column', 'have')} the same value in all rows: "
             f"{some([names[place] for place in places])}",
             threshold="0 columns",
             why="A constant column carries no information, and often points to an error when the file was written.",

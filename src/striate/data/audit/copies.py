@@ -8,7 +8,7 @@ from dataclasses import replace
 from striate.data.audit.evidence import DataEvidence, keep_together, leaving_out
 from striate.data.audit.sample_finding import GRAVE, SampleFinding, severity_of, some
 from striate.records import Finding, Severity
-from striate.wording import percent, several
+from striate.wording import percent, several, several_of
 
 
 def find_duplicates(evidence: DataEvidence) -> SampleFinding | None:
@@ -53,18 +53,18 @@ def _finding(
 ) -> SampleFinding | None:
     if not groups:
         return None
-    total = len(evidence.splits)
+    total, medium = len(evidence.splits), evidence.listing.medium
     # Rows of a table whose columns have few values are often equal.
-    many = extra >= GRAVE * total and evidence.listing.medium.pictures
+    many = extra >= GRAVE * total and medium.pictures
     severity: Severity = "warning" if many else "note"
     named = [sign.join(evidence.named(number) for number in group[:2]) for group in groups]
     finding = Finding(
         code=code,
         severity=severity,
         where=evidence.listing.source,
-        measured=f"{extra:,} of {total:,} {evidence.listing.medium.many} are {how} another one in their split: "
+        measured=f"{several_of(extra, total, medium.one, f'are {how} another one in the same split', medium.many)}: "
         f"{some(named)}",
-        threshold=f"a warning from {percent(GRAVE, 0)} of the {evidence.listing.medium.many}",
+        threshold=f"a warning from {percent(GRAVE, 0)} of the {medium.many}",
         why="Copies count twice, in training and in the metrics.",
         remedy="Keep one of each, unless they are meant to have more weight.",
     )

@@ -19,7 +19,7 @@ from striate.data.progress import announce_tenths
 from striate.data.scan import Scan, scan_listing
 from striate.data.splits import assign_membership
 from striate.records import Finding, Remedy
-from striate.wording import percent, several
+from striate.wording import percent, several_of
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def blank_samples(
         code=code,
         severity=severity_of(len(ids), total),
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(total, one)} {are}: {some([evidence.named(i) for i in ids])}",
+        measured=f"{several_of(len(ids), total, one, are)}: {some([evidence.named(i) for i in ids])}",
         threshold=f"{threshold}; an error from {percent(GRAVE, 0)} of the {one}s",
         why="They show nothing of their class; the network learns only how frequent their label is.",
         remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),

@@ -13,7 +13,7 @@ from striate.data.audit.alike import EVEN
 from striate.data.audit.evidence import DataEvidence, blank_samples
 from striate.data.audit.sample_finding import SampleFinding, one_group_each, some
 from striate.records import Finding
-from striate.wording import listed, several
+from striate.wording import listed, several, several_of
 
 
 def find_even_images(evidence: DataEvidence) -> SampleFinding | None:
@@ -164,7 +164,7 @@ def find_wrong_suffixes(evidence: DataEvidence) -> SampleFinding | None:
         code="data.wrong-suffix",
         severity="warning",
         where=evidence.listing.source,
-        measured=f"{len(wrong):,} of {several(len(evidence.splits), 'picture')} have another format than their "
+        measured=f"{several_of(len(wrong), len(evidence.splits), 'picture', 'have')} another format than the "
         f"suffix says: {some([f'{evidence.named(i)} ({words})' for i, words in wrong.items()])}",
         threshold="0 pictures",
         why="striate detects the format from the content; programs that rely on the suffix fail.",

@@ -18,7 +18,7 @@ from striate.data.audit.sample_finding import GRAVE, SampleFinding, some
 from striate.data.listing import Listing
 from striate.data.sources.objects import is_given_data
 from striate.records import Finding, Severity, option_remedy
-from striate.wording import percent, several
+from striate.wording import percent, several, several_of
 
 ORDER = ("train", "val", "test")
 
@@ -35,6 +35,7 @@ def find_leaks(evidence: DataEvidence) -> SampleFinding | None:
     totals = Counter(evidence.splits.values())
     severity: Severity = "error" if any(counts[name] >= GRAVE * totals[name] for name in counts) else "warning"
     affected = " and ".join(f"{counts[name]:,} of {totals[name]:,} in {name}" for name in ORDER if counts[name])
+    affected += " is in another split too" if counts.total() == 1 else " are in another split too"
     parts = not {number for group in divided for number in group} <= {n for group in evidence.alike for n in group}
     whole = f", some as {evidence.listing.medium.related}" if parts else ""
     also = _chosen_on_test({evidence.splits[number] for number in group} for group in divided)
@@ -42,7 +43,7 @@ def find_leaks(evidence: DataEvidence) -> SampleFinding | None:
         code="data.leak",
         severity=severity,
         where=evidence.listing.source,
-        measured=f"{affected} are in another split too{whole}: {some([_pair(evidence, group) for group in divided])}",
+        measured=f"{affected}{whole}: {some([_pair(evidence, group) for group in divided])}",
         threshold=f"0; an error from {percent(GRAVE, 0)} of a split",
         why=f"The network was trained on some of these samples, so metrics of the other split are too good.{also}",
         remedy=leaving_out(evidence, "Keep each of them in one split only, or put the copies into one group."),
@@ -119,7 +120,7 @@ def find_training_samples(listing: Listing, contents: Sequence[str], seen: Mappi
     if not found:
         return ()
     parts = [
-        f"{found[split]:,} of {several(len(contents), 'sample')} were in the {name} split of the network"
+        f"{several_of(found[split], len(contents), 'sample', 'were')} in the {name} split of the network"
         for split, name in (("train", "training"), ("val", "validation"))
         if found[split]
     ]
@@ -151,7 +152,7 @@ def find_divided_groups(evidence: DataEvidence) -> SampleFinding | None:
         code="data.group-leak",
         severity=_severity_of_divided(listing.groups, listing.given),
         where=listing.source,
-        measured=f"{len(divided):,} of {several(len(homes), 'group')} are in two of the given splits: {some(divided)}",
+        measured=f"{several_of(len(divided), len(homes), 'group', 'are')} in two of the given splits: {some(divided)}",
         threshold=f"0 groups; an error from {percent(GRAVE, 0)} of val and test",
         why="Samples of one group are alike, so metrics of the other split are too good.",
         remedy="Give all samples of a group the same split, or none.",

@@ -95,8 +95,8 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[SampleFinding, ...
         code="data.points-outside",
         severity=severity_of(len(bad), len(ids)),
         where=listing.source,
-        measured=f"{int(outside.sum()):,} points in {len(bad):,} of {several(len(ids), 'image')} are far outside of it:"
-        f" {some([listing.paths[k] for k in bad.tolist()])}",
+        measured=f"{several(int(outside.sum()), 'point is', 'points are')} far outside of the image, in {len(bad):,} of"
+        f" {several(len(ids), 'image')}: {some([listing.paths[k] for k in bad.tolist()])}",
         threshold=f"no further than {percent(OUTSIDE, 0)} of the side of the image beyond its edge",
         why="They belong to another image or another size of it, or their unit is wrong.",
         remedy="Correct them, or leave the fields empty where a point is not visible.",
@@ -137,8 +137,8 @@ def _placeholders(
             code="data.points-placeholder",
             severity=severity_of(len(rows), len(ids)),
             where=listing.source,
-            measured=f"{int(there.sum()):,} points in {len(rows):,} of {several(len(ids), 'image')} are at exactly"
-            f" {value:g},{value:g}: {some([listing.paths[k] for k in rows])}",
+            measured=f"{several(int(there.sum()), 'point is', 'points are')} at exactly {value:g},{value:g}, in"
+            f" {len(rows):,} of {several(len(ids), 'image')}: {some([listing.paths[k] for k in rows])}",
             threshold="empty fields where a point is not visible",
             why="The network learns them as real positions, and they count in every metric.",
             remedy="Leave both fields empty where a point is not visible.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from striate.data.audit.evidence import DataEvidence, blank_samples
 from striate.data.audit.sample_finding import SampleFinding, one_group_each
 from striate.records import Finding
-from striate.wording import percent, several
+from striate.wording import percent, several_of
 
 SILENT = 1e-4
 """Amplitude: −80 decibels of full scale."""
@@ -33,7 +33,7 @@ def find_clipping(evidence: DataEvidence) -> SampleFinding | None:
         code="data.clipping",
         severity="note",
         where=evidence.listing.source,
-        measured=f"{len(ids):,} of {several(total, 'sound')} are clipped, the most {evidence.named(ids[0])}"
+        measured=f"{several_of(len(ids), total, 'sound', 'are')} clipped, the most {evidence.named(ids[0])}"
         f" ({percent(shares[ids[0]])} of its samples)",
         threshold=f"{percent(CLIPPED)} of the samples of a sound",
         why="They were recorded too loud: clipped peaks are lost and add noise at all frequencies. If one class has"

@@ -29,7 +29,7 @@ from striate.data.sources.shard_index import (
 from striate.data.sources.tree import Tree, as_text, check_size, read_file
 from striate.data.threads import map_ordered
 from striate.errors import DataError, pasted
-from striate.wording import several
+from striate.wording import several, several_of
 
 _RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 _MOST = 100_000  # shards that a pattern may name
@@ -111,7 +111,7 @@ def list_pattern(source: str) -> Listing:
     if missing:
         raise DataError(
             f"data {source}",
-            f"{len(missing)} of {several(len(paths), 'shard')} are missing, the first {missing[0]}",
+            f"{several_of(len(missing), len(paths), 'shard', 'are')} missing, the first {missing[0]}",
             "every shard that the pattern names",
             f"give the range of existing shards: ls {_RANGE.sub('*', pattern)}",
         )

@@ -43,7 +43,7 @@ from striate.data.media.audio.spectrogram_picture import in_color, waveform_pict
 from striate.data.media.medium import Medium, Planned, Preparation, channels_first
 from striate.errors import ConfigError, DataError
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import several, several_of
 
 HIGHEST_DEFAULT_RATE = 24_000
 LONGEST_DEFAULT = 10.0
@@ -184,7 +184,7 @@ class Sounds(Medium):
         mixed = sum(header.channels > 1 for header in headers)
         if mixed:
             notes.append(
-                f"Channels: 1; {mixed:,} of {several(len(headers), 'sound')} have several, of which the mean is taken."
+                f"Channels: 1; {several_of(mixed, len(headers), 'sound', 'have')} several, of which the mean is taken."
             )
         window, hop = window_samples(rate), hop_samples(rate, samples)
         _refuse_short(seconds, rate, samples, window, hop)
@@ -349,7 +349,7 @@ def _upsampled(source: str, rates: Counter[int], rate: int) -> tuple[Finding, ..
             code="data.mixed-rates",
             severity="note",
             where=source,
-            measured=f"{low:,} of {several(rates.total(), 'sound')} have fewer than {several(rate, 'sample')} per"
+            measured=f"{several_of(low, rates.total(), 'sound', 'have')} fewer than {several(rate, 'sample')} per"
             f" second, down to {slowest:,}",
             threshold=f"{rate:,} Hz",
             why="They have no frequencies above half their rate. If one class has more of them, the network can"

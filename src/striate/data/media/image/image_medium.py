@@ -32,7 +32,7 @@ from striate.data.media.medium import Medium, Photographs, Placement, Planned, P
 from striate.data.media.pixels import as_pixels
 from striate.errors import ConfigError
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import several, several_of, show_shape
 
 
 @lru_cache(4096)
@@ -68,9 +68,9 @@ def _plan(source: str, sizes: Counter[tuple[int, int]], colored: int, config: Da
         )
     channels = config.channels or (3 if colored else 1)
     if config.channels is None and 0 < colored < total:
-        notes.append(f"Channels: 3 (RGB), since {colored:,} of {several(total, 'image')} have color.")
+        notes.append(f"Channels: 3 (RGB), since {several_of(colored, total, 'image', 'have')} color.")
     if channels == 1 and colored:
-        notes.append(f"Color is dropped: {colored:,} of {several(total, 'image')} are converted to gray.")
+        notes.append(f"Color is dropped: {several_of(colored, total, 'image', 'are')} converted to gray.")
     preparation = Preparation(
         "image",
         (channels, *size),
@@ -95,7 +95,7 @@ def _resized(source: str, other: int, total: int, preparation: Preparation) -> F
         code="data.resized",
         severity="note",
         where=source,
-        measured=f"{other:,} of {several(total, 'image')} are not {height} × {width} pixels and were scaled",
+        measured=f"{several_of(other, total, 'image', 'are')} scaled to {height} × {width} pixels",
         threshold=f"{height} × {width} pixels",
         why=f"If the aspect ratio differs, {how[preparation.fit]} (data.fit {preparation.fit}).",
         remedy="If that loses too much, give another --size or another --data.fit: crop, stretch or pad.",

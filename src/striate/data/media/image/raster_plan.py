@@ -15,7 +15,7 @@ from striate.data.media.image.raster_files import DEPTHS, RasterHeader
 from striate.data.media.medium import Planned, Preparation
 from striate.errors import ConfigError
 from striate.records import Finding, option_remedy
-from striate.wording import listed, percent, several
+from striate.wording import listed, percent, several, several_of
 
 PERCENTILES = (0.1, 99.9)
 SIXTEEN_FROM_EIGHT = 257
@@ -179,7 +179,7 @@ def _squeezed(source: str, headers: Sequence[Header]) -> Finding | None:
         code="data.squeezed",
         severity="note",
         where=source,
-        measured=f"{len(bits):,} of {several(len(headers), 'picture')} have up to {max(bits)} bits per value",
+        measured=f"{several_of(len(bits), len(headers), 'picture', 'have')} up to {max(bits)} bits per value",
         threshold="8 bits per value, as read from AVIF and HEIC",
         why="They are reduced to 8 bits, so finer differences are lost.",
         remedy="Convert them to 16-bit PNG or TIFF if fine differences matter.",
@@ -195,8 +195,8 @@ def _missing(source: str, headers: Sequence[Header]) -> Finding | None:
         code="data.no-values",
         severity="note",
         where=source,
-        measured=f"{len(files):,} of {several(len(headers), 'picture')} have NaN, Inf or no data in "
-        f"{percent(share, 2)} of their values",
+        measured=f"{several_of(len(files), len(headers), 'picture', 'have')} NaN, Inf or no data in {percent(share, 2)} of"
+        " the values",
         threshold="0 values",
         why="They are read as the low end of the range. If one class has more of them, the network can recognize it by "
         "that.",

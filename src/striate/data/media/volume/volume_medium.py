@@ -31,7 +31,7 @@ from striate.data.media.volume.volume_files import (
 )
 from striate.errors import ConfigError
 from striate.records import Finding
-from striate.wording import several, show_shape
+from striate.wording import several, several_of, show_shape
 
 MULTIPLE = 8
 """Sides of the grid are multiples of this, since networks halve them up to three times."""
@@ -405,7 +405,7 @@ def _cut_off(source: str, cut: int, count: int, sides: tuple[int, int, int]) -> 
         code="data.cut-off",
         severity="note",
         where=source,
-        measured=f"{cut:,} of {several(count, 'volume')} are larger than the grid",
+        measured=f"{several_of(cut, count, 'volume', 'are')} larger than the grid",
         threshold=f"{show_shape(sides)} voxels",
         why="Training and evaluation use only their middle.",
         remedy="Leave out --data.voxels, or choose a coarser --data.spacing.",
