@@ -58,6 +58,23 @@ def test_names_that_repeat_across_classes_are_asked_about_with_the_option_that_s
     assert "data.class-level" in [finding.code for finding in checked.findings]
 
 
+def test_splits_of_an_earlier_run_do_not_change_the_level(places: Path, tmp_path: Path) -> None:
+    listing = list_source(DataConfig(source=str(places)))
+    splits = tmp_path / "split.csv"
+    splits.write_text("path,split\n" + "".join(f"{path},train\n" for path in listing.paths))
+    again = list_source(DataConfig(source=str(places), splits=str(splits)))
+    assert again.folders_at(3) == listing.folders_at(3) == {name: {"ash", "elm", "oak"} for name in ("north", "south")}
+
+
+def test_folders_of_the_slices_of_a_sample_are_no_classes(tmp_path: Path) -> None:
+    for file in ("sick/1/a.dcm", "sick/1/b.dcm", "well/1/a.dcm", "well/1/b.dcm"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"slice")
+    listing = list_source(DataConfig(source=str(tmp_path)))
+    assert listing.paths == ("sick/1/*.dcm", "well/1/*.dcm")
+    assert listing.folders_at(2) == {}
+
+
 @pytest.mark.parametrize(
     ("level", "first", "count"), [(1, "north", 2), (2, "2021", 2), (3, "ash", 3), ("path", "north/2021/ash", 12)]
 )

@@ -142,11 +142,13 @@ class Listing:
         return self.annotation == "number"
 
     def folders_at(self, level: int) -> dict[str, set[str]]:
-        """The names of the folders of each class at this level; empty where labels are not folders."""
+        """The names of the folders of each class at this level; empty where labels are not folders. The folder of the
+        slices of one sample is not among them."""
         found: dict[str, set[str]] = {}
-        place = level - 1 + any(self.given)
         for path, label in zip(self.paths, self.labels, strict=True) if self.class_level else ():
-            parts = path.split("/")
+            parts = path.removesuffix("/*.dcm").split("/")
+            # Given splits are folders, or those of an earlier run.
+            place = level - 1 + (any(self.given) and parts[0].lower() in SPLIT_NAMES)
             if place < len(parts) - 1:
                 found.setdefault(label, set()).add(parts[place])
         return found
