@@ -91,6 +91,14 @@ def test_a_label_goes_before_points_unless_these_are_asked_for(tmp_path: Path) -
     assert list_source(DataConfig(source=str(tmp_path / "t.csv")), "point").annotation == "point"
 
 
+def test_a_column_of_x_without_one_of_y_is_refused(tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    for header, lacking in (("nose_x,nose_y,ear_x", "ear_y"), ("x1,y1,y2", "x2")):
+        (tmp_path / "t.csv").write_text(f"path,{header}\na.png,1,2,3\n")
+        with pytest.raises(DataError, match=f"without a column {lacking}"):
+            list_source(DataConfig(source=str(tmp_path / "t.csv")))
+
+
 @pytest.mark.parametrize(("fields", "named"), [("1,", "'1,'"), ("1,two", "two"), ("1,inf", "inf")])
 def test_a_point_that_is_none_is_named_with_its_line(tmp_path: Path, fields: str, named: str) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "a.png")

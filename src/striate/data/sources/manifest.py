@@ -11,7 +11,8 @@ import json
 import ntpath
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -101,6 +102,7 @@ def list_manifest(path: Path, annotation: str | None, called: Mapping[str, str] 
     unnamed = annotation != TargetColumns.name and not any(row.label for row in rows)
     points = point_columns(others) if annotation == "point" or unnamed else {}
     if points:
+        _refuse_half_points(path, others)
         further = [name for name in others if name not in {column for pair in points.values() for column in pair}]
         return _of_points(path, root, rows, others, points, _notes(further, called or {}, backslashes))
     labels = tuple(row.label for row in rows)
@@ -170,6 +172,21 @@ def _without_labels(path: Path, root: Path, rows: list[TableRow], others: list[s
         groups=tuple(row.group for row in first) if any(row.group for row in first) else (),
         columns={name: tuple(own[0] for own in found) for name, found in same.items()},
     )
+
+
+def _refuse_half_points(path: Path, columns: Sequence[str]) -> None:
+    """Raise DataError for a column of x without its column of y, or the reverse, beside the columns of points."""
+    for column in columns:
+        if match := re.fullmatch(r"(.+[_. ])([xy])", column) or re.fullmatch(r"()([xy])(_?\d+)", column):
+            before, axis, *after = match.groups()
+            other = f"{before}{'y' if axis == 'x' else 'x'}{''.join(after)}"
+            if other not in columns:
+                raise DataError(
+                    f"manifest {path}",
+                    f"the column {column} without a column {other}",
+                    "two columns for each point",
+                    f"add the column {other}, or give {column} another name if it is not a coordinate",
+                )
 
 
 def _of_points(
