@@ -13,7 +13,7 @@ CHECKED = (
         for name in ("size", "channels", "fit", "layout", "names", "val_fraction", "test_fraction", "split_seed")
     ),
     *("data.view", "data.frames", "data.class_level", "data.group", "data.targets", "data.max_pixels", "task.name"),
-    *("data.ignore", "data.splits"),
+    *("data.ignore", "data.pages", "data.splits"),
 )
 """Fields that change a check of the data: what is read, and how it is split."""
 PACKED = (

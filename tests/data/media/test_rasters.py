@@ -11,6 +11,7 @@ import tifffile
 import torch
 from PIL import Image
 
+from striate.api import check_data
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
@@ -226,6 +227,8 @@ def test_mixed_depths_pages_and_channels_are_findings(tmp_path):
     assert "data.mixed-channels" in {finding.code for finding in raster_findings("here", headers, DataConfig())}
     first = load_dataset(DataConfig(str(root), pages="first"))
     assert "data.pages" not in {finding.code for finding in first.findings}
+    checked = check_data(root, set={"data.pages": "first"})
+    assert "data.pages" not in {finding.code for finding in checked.findings}
 
 
 def test_pages_are_channels_where_asked(tmp_path):

@@ -125,7 +125,7 @@ def check_text(check: DataCheck, width: int) -> str:
 def _what(check: DataCheck, width: int) -> str:
     listing = check.evidence.listing
     many = listing.medium.many
-    sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items())
+    sizes = ", ".join(f"{count:,} {name}" for name, count in check.sizes.items()) or "0 readable"
     made = [name for name in check.sizes if name not in listing.given]
     splits = "given splits"
     if made:
