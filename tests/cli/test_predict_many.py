@@ -249,6 +249,20 @@ def test_rows_of_a_table_are_predicted(of_tables: Trained, tmp_path: Path, capsy
         of_tables.predict([5.0, 1.0])
 
 
+@pytest.mark.usefixtures("of_tables", "own_folder")
+def test_a_row_of_a_table_is_typed(capsys) -> None:
+    code, lines = lines_of(capsys, "5,1", "1, 2, 3", "-5.5,1", "5,nan")
+    assert (code, [line["path"] for line in lines]) == (1, ["5,1", "1, 2, 3", "-5.5,1", "5,nan"])
+    assert [line.get("label", line.get("error")) for line in lines] == [
+        "bright",
+        "3 numbers for 2 features of the table",
+        "dark",
+        "no such file or folder",
+    ]
+    assert main(["predict", "run", "5"]) == 2
+    assert "remedy:   0,0\n" in capsys.readouterr().err
+
+
 def test_columns_of_a_table_are_found_by_name(of_tables: Trained, own_folder: Path, capsys, monkeypatch) -> None:
     named = replace(of_tables, preparation=Preparation("table", (2,), features=("Light [lx]", "size")))
     monkeypatch.setattr("striate.api.predicted_lines.load", lambda _: named)

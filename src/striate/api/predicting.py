@@ -17,7 +17,15 @@ from striate.api.training import Run
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import medium_of
 from striate.data.media.medium import Placement, Unreadable
-from striate.data.predict_inputs import ReadInput, holds_rows, list_inputs, read_inputs, read_rows, require_pictures
+from striate.data.predict_inputs import (
+    ReadInput,
+    holds_rows,
+    list_inputs,
+    read_inputs,
+    read_rows,
+    require_pictures,
+    typed_row,
+)
 from striate.data.sources.tree import as_text
 from striate.errors import DataError, RunError, UsageError
 from striate.evaluation.written_inference import written_inference
@@ -143,8 +151,9 @@ def predict_files(
     known: AbstractSet[str] = frozenset(),
 ) -> FilePredictions:
     """Predict for image files, for the images in folders, at any depth, for samples of named data sets (`digits#3`),
-    and for the samples in an .npz or, with a network of tables, a .csv, in order; hidden files are left out. A path
-    that does not exist or cannot be read gets an error in place of its prediction.
+    for the samples in an .npz or, with a network of tables, a .csv, and for rows of a table (`5.1,3.5,1.4,0.2`), in
+    order; hidden files are left out. A path that does not exist or cannot be read gets an error in place of its
+    prediction.
 
     Predictions are computed by the backend of the run's metrics. For thousands of images it is first compared with
     plain fp32, and another one is chosen where it does not agree or the run had too few samples to choose one; `plan`
@@ -224,6 +233,8 @@ def _list_one(path: str, preparation: Preparation) -> tuple[tuple[str, ...], int
         return (path,), 0, {}
     if Path(path).exists():
         require_pictures(preparation, path)
+    elif (row := typed_row(path, preparation)) is not None:
+        return (path,), 0, {path: ReadInput(path, row, None)}
     return *list_inputs([path], medium_of(preparation.kind)), {}
 
 

@@ -23,9 +23,9 @@ _BAR = 100  # files, before a bar is worth drawing
 
 def predict(
     run: Path,
-    path: str,
+    path: Annotated[str, Parameter(allow_leading_hyphen=True)],
     /,
-    *paths: str,
+    *paths: Annotated[str, Parameter(allow_leading_hyphen=True)],
     masks: Path | None = None,
     tile: Annotated[int | None, Parameter(validator=Number(gte=32, lte=16384))] = None,
     every: Annotated[float | None, Parameter(validator=Number(gte=0.01, lte=3600))] = None,
@@ -52,7 +52,7 @@ def predict(
     path
         Images, folders that are searched for images, and samples of named data sets: digits#3. Also an .npz with an
         array x, an .npy for a network trained on arrays, a .csv of the features for one trained on a table: a
-        prediction for each sample.
+        prediction for each sample. For a table also the numbers of a row, separated by commas.
     masks
         For a segmentation: a folder for the predicted masks, as PNGs of the size of each file whose pixels have the
         values of the training masks; for instances, the number of their object. Created if need be; nothing in it is

@@ -158,6 +158,19 @@ def row_named(text: str, preparation: Preparation) -> np.ndarray | None:
     return found
 
 
+def typed_row(text: str, preparation: Preparation) -> np.ndarray | None:
+    """The row of a table that a text is, numbers with commas between them; None for other texts, and for a network that
+    takes no tables. Raises DataError for too few or too many numbers."""
+    values = [as_number(field) for field in text.split(",")]
+    if not medium_of(preparation.kind).flat or None in values:
+        return None
+    (features,) = preparation.input_shape
+    if len(values) != features:
+        got = f"{several(len(values), 'number')} for {several(features, 'feature')} of the table"
+        raise DataError(text[:80], got, "a number for each, separated by commas", ",".join(["0"] * features))
+    return np.array(values, np.float32)
+
+
 def require_pictures(preparation: Preparation, path: str = "") -> None:
     """Raise DataError if the network takes no files; `path`: the file that was given."""
     medium = medium_of(preparation.kind)
