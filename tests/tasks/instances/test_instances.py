@@ -18,6 +18,7 @@ from striate.data.config import AugmentConfig
 from striate.data.mask_codes import decode
 from striate.data.media.medium import Placement
 from striate.models.build import build_model
+from striate.tasks.instances import show
 from striate.tasks.instances.box_masks import SIDE, gathered, packed, pasted, unpacked
 from striate.tasks.instances.decode import MASK, WIDTH, inside, instance_map
 from striate.tasks.instances.grouping import OFFSET, agreement, objects_in, places
@@ -326,6 +327,14 @@ def test_kinds_of_mistakes_are_of_masks() -> None:
         "background": 1,
         "missed": 1,
     }
+
+
+def test_drawn_predictions_have_their_classes_and_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(show, "drawn_picture", lambda _, boxes, __: drawn.extend(box.text for box in boxes))
+    rows = [_row(_disk(20, 12, 6), 1, 0.87), _row(_disk(40, 34, 4), 0, 0.9)]
+    TASK.draw(np.full((3, *SIZE), 90, np.uint8), _decoded(rows)[0].numpy())
+    assert sorted(drawn) == sorted([f"{TASK.classes[1]} 87 %", f"{TASK.classes[0]} 90 %"])
 
 
 def test_drawn_objects_have_colors_of_their_own() -> None:

@@ -86,6 +86,11 @@ def both_drawn(decoded: NDArray[Any], truth: NDArray[Any], task: Detect) -> tupl
     )
 
 
+def named_box(row: NDArray[Any], task: Detect) -> DrawnBox:
+    """The box of a prediction (6,), or a rotated one (7,), with its class and score."""
+    return _drawn(row, f"{task.classes[int(row[CLASS])]} {percent(row[SCORE], 0)}", False)
+
+
 def _drawn(row: NDArray[Any], text: str, wrong: bool) -> DrawnBox:
     left, top, right, bottom = map(float, row[:4])
     return DrawnBox((left, top, right, bottom), int(row[CLASS]), text, wrong, float(row[6]) if len(row) > 6 else 0.0)
@@ -101,7 +106,7 @@ def picture_of(
     # The column of predictions has scores; that of objects, whether they are crowds.
     elif len(shown) and not np.isin(shown[:, SCORE], (0, 1)).all():
         predicted = shown[shown[:, SCORE] >= task.threshold]
-        boxes = [_drawn(row, f"{task.classes[int(row[CLASS])]} {percent(row[SCORE], 0)}", False) for row in predicted]
+        boxes = [named_box(row, task) for row in predicted]
     else:
         boxes = [_drawn(row, task.classes[int(row[CLASS])], False) for row in shown]
     return drawn_picture(image, boxes, task.classes)

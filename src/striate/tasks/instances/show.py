@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.boxes import CLASS
 from striate.tasks.detect.average_precision import SCORE, match
-from striate.tasks.detect.show import detection_pictures
+from striate.tasks.detect.show import detection_pictures, named_box
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.instances.decode import instance_map
 from striate.tasks.instances.overlap import MaskOverlaps
 from striate.tasks.show import Images
+from striate.visualize.box_pictures import drawn_picture
 from striate.visualize.instance_pictures import instances_figure, outlined
 from striate.visualize.page_parts import Picture
 
@@ -34,12 +35,16 @@ def predicted_instances(decoded: NDArray[Any], task: Instances) -> NDArray[Any]:
 def picture_of(
     image: NDArray[np.uint8], shown: NDArray[Any], truth: NDArray[Any] | None, task: Instances
 ) -> NDArray[np.uint8]:
-    """The image (C, H, W) with objects (H, W), or predictions (D, WIDTH), over it: (H, W, 3)."""
+    """The image (C, H, W) with objects (H, W), or predictions (D, WIDTH), over it: (H, W, 3). Without `truth`,
+    predictions have their boxes, classes and scores."""
     if shown.dtype.kind != "f":
         return outlined(image, _in_turns(shown, task.outputs))
     found = predicted_instances(shown, task)
-    wrong = () if truth is None else _wrong(found, truth, task)[0]
-    return outlined(image, instance_map(found, (image.shape[1], image.shape[2])), wrong)
+    numbers = instance_map(found, (image.shape[1], image.shape[2]))
+    if truth is not None:
+        return outlined(image, numbers, _wrong(found, truth, task)[0])
+    boxes = [named_box(row[: SCORE + 1], task) for row in found]
+    return drawn_picture(outlined(image, numbers).transpose(2, 0, 1), boxes, task.classes)
 
 
 def _in_turns(target: NDArray[Any], classes: int) -> NDArray[np.int64]:
