@@ -54,6 +54,8 @@ def test_a_threshold_is_reached_or_one_of_the_others_is_predicted() -> None:
         ("il=10", None, "the class 'il'", "--cost ill=10"),
         ("ill=0", None, "0 for 'ill'", "--cost ill=10"),
         ("ill=inf", None, "inf for 'ill'", "--cost ill=10"),
+        ("ill=nan", None, "nan for 'ill'", "--cost ill=10"),
+        (None, "ill=nan", "nan for 'ill'", "--threshold ill=0.2"),
         ("ill", None, "'ill' without a number", "--cost ill=10"),
         ("ill=ten", None, "'ill=ten'", "--cost doubtful=10"),
         (["ill=2", "ill=3"], None, "'ill' twice", "--cost ill=2"),

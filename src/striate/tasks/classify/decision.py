@@ -181,10 +181,9 @@ def _entries(classes: Sequence[str], text: str, option: str, example: float) -> 
             break
         end = found.end()
         try:
-            number = float(found[2])
+            entries.append((found[1].strip(), float(found[2])))
         except ValueError:
             break
-        entries.append((found[1].strip(), number if math.isfinite(number) else math.inf))
     else:
         if end == len(text):
             return entries
