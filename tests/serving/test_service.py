@@ -211,6 +211,13 @@ def exported_as_it_is(path: Path) -> ExportedFile:
     return ExportedFile(module, of.task, of.preparation, of.normalization, of.classes, of.device, of.views)
 
 
+def test_bytes_for_a_network_of_tables_are_refused_with_what_to_send(table_run: Path) -> None:
+    with client_of(Service([table_run], striate.load, Limits())) as client:
+        refused = client.post("/predict", content=b"5.1,3.5,1.4,0.2")
+    assert refused.status_code == 422
+    assert refused.json()["error"].endswith('expected: numbers of shape (4,), as JSON: {"inputs": [one, …]}')
+
+
 @pytest.mark.parametrize("load", [striate.load, exported_as_it_is])
 @pytest.mark.parametrize("number", ["NaN", "1" + 400 * "0", "1e400", "1e39", "3e38"])
 def test_an_input_that_is_not_finite_fails_alone(table_run: Path, load: Any, number: str) -> None:

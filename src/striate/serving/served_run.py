@@ -69,7 +69,8 @@ class ServedRun:
         trained = self.trained
         medium, preparation = medium_of(trained.preparation.kind), trained.preparation
         if not medium.suffixes:
-            raise medium.no_files("the bytes of a file", preparation)
+            error = medium.no_files("the bytes of a file", preparation)
+            raise DataError(name, error.got, f'{error.expected}, as JSON: {{"inputs": [one, …]}}', "send JSON")
         preparation = replace(preparation, max_pixels=min(MOST_PIXELS, preparation.max_pixels))
         placed = None
         if trained.task.needs_placement:
