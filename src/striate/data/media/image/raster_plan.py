@@ -195,8 +195,8 @@ def _missing(source: str, headers: Sequence[Header]) -> Finding | None:
         code="data.no-values",
         severity="note",
         where=source,
-        measured=f"{several_of(len(files), len(headers), 'picture', 'have')} NaN, Inf or no data in {percent(share, 2)} of"
-        " the values",
+        measured=f"{several_of(len(files), len(headers), 'picture', 'have')} NaN, Inf or no data in "
+        f"{percent(share, 2)} of the values",
         threshold="0 values",
         why="They are read as the low end of the range. If one class has more of them, the network can recognize it by "
         "that.",
