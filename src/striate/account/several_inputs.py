@@ -16,9 +16,9 @@ from striate.models.input_shape import read_input_shape
 from striate.models.layer_strings.arguments import nearest
 from striate.wording import listed
 
-One = Shape | torch.Tensor
+One = Sequence[int] | torch.Tensor
 """The shape of an input without the batch; or an example tensor with the batch, whose data type is used."""
-Inputs = Shape | Sequence[One] | Mapping[str, One]
+Inputs = Sequence[int] | Sequence[One] | Mapping[str, One]
 """One input; or several, in the order of the arguments of `forward` or by argument name."""
 _EXAMPLE = '{"image": (3, 32, 32), "age": (1,)}, or ((3, 32, 32), (1,))'
 
