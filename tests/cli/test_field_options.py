@@ -104,7 +104,9 @@ def test_a_short_option_and_its_field_are_the_same(name: str, option: str) -> No
 def test_a_size_is_understood_under_both_names(capsys) -> None:
     for words in (["--size", "48x"], ["--data.size", "48x"]):
         assert main(["train", "mnist5k", *words]) == 2
-        assert "--size 96" in capsys.readouterr().err
+        err = capsys.readouterr().err
+        assert "error: --size (data.size)\n" in err
+        assert "--size 96" in err
     assert merge_request(Config(), fields={"data.size": "48x32"}).data.size == (48, 32)
     assert merge_request(Config(), fields={"data.size": "[48, 32]"}).data.size == (48, 32)
 

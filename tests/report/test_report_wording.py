@@ -34,6 +34,7 @@ def test_shares_are_percent_and_the_sign_stays_with_the_number():
     assert metric("accuracy", 0.5) == "50.0 %"
     assert metric("accuracy_interval", [0.1, 0.25]) == "10.0 % to 25.0 %"
     assert metric("r2", 1.0) == "1.000"
+    assert metric("r2", -0.009) == "−0.009"
     assert metric("macro_f1", 0.918) == metric("accuracy", 0.918)
     assert metric("r2", None) == "–"
 

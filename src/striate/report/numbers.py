@@ -41,7 +41,7 @@ def metric(key: str, value: Any) -> str:
         return " to ".join(percent(end) if known.is_share else number(end) for end in value)
     if metric_named(key).is_share:
         return percent(value)
-    return f"{value:.3f}" if key == "r2" and value is not None else number(value)
+    return f"{value:.3f}".replace("-", "−") if key == "r2" and value is not None else number(value)
 
 
 def plain(value: object) -> str:

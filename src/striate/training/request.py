@@ -209,8 +209,8 @@ def _pair(size: object) -> object:
         return size  # YAML
     pair = pair_of(size)
     if isinstance(pair, str):
-        raise UsageError(
-            "--size", reprlib.repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128"
+        raise ConfigError(
+            "--size (data.size)", reprlib.repr(size), "pixels: a number, or HEIGHTxWIDTH", "--size 96, or --size 96x128"
         )
     return pair
 
