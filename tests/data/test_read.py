@@ -205,6 +205,13 @@ def test_a_class_that_occurs_only_in_test(tmp_path):
         load(tmp_path)
 
 
+def test_samples_of_train_that_are_all_in_test_too(tmp_path):
+    folder(tmp_path / "train", 4)
+    shutil.copytree(tmp_path / "train", tmp_path / "test")
+    with pytest.raises(DataError, match="every sample of train has a copy in test, so none can be moved to val"):
+        load(tmp_path)
+
+
 def test_too_few_contents_for_three_splits(tmp_path):
     folder(tmp_path, 1)
     with pytest.raises(DataError, match="none of them in val and test"):

@@ -69,6 +69,17 @@ def refuse_unusable(
                 f"enough groups for {listed(needed)}",
                 f"add samples of other groups: at least three groups{each}",
             )
+        held_out = {scan.contents[number] for number in split if listing.given[number] not in (None, "train")}
+        trained = {scan.contents[number] for number in split if split[number] == "train"}
+        if trained and trained <= held_out:
+            raise DataError(
+                where,
+                f"every sample of train has a copy in {listed(sorted({*split.values()} - {'train'}))}, so none can be"
+                f" moved to {lacking}",
+                "samples of train that occur in no other split",
+                "remove the copies from train, or from the other split and let striate make it; striate data check"
+                " lists them",
+            )
         raise DataError(
             where,
             f"{several(len(split), 'readable sample')} with {contents} different contents, none of them in {lacking}",
