@@ -19,6 +19,12 @@ from striate.data.loader import Batch, batches
 from striate.errors import ChangedDataError, OtherClassesError, RunError, UsageError
 
 
+def test_fields_that_are_no_dict_are_refused():
+    with pytest.raises(UsageError, match="set") as caught:
+        striate.train("iris", set=["optim.lr"])
+    assert caught.value.got == "a list"
+
+
 def test_a_plan_that_is_no_plan_is_refused_before_anything_is_read() -> None:
     with pytest.raises(UsageError, match="'palin'"):
         striate.evaluate("no such run", plan="palin")

@@ -26,6 +26,7 @@ from striate.training.config_file import (
     pair_of,
     with_fields,
 )
+from striate.wording import type_of
 
 ConfigSource = Config | Path | str | Mapping[str, Any] | None
 
@@ -220,8 +221,11 @@ def requested_fields(
 ) -> dict[str, Any]:
     """The requested dotted fields: the named arguments in `given` that are not None, and `fields`.
 
-    `remedy` has {} in place of the field's name. Raises UsageError where the two contradict each other.
+    `remedy` has {} in place of the field's name. Raises UsageError where the two contradict each other, or where
+    `fields` is no mapping.
     """
+    if not isinstance(fields, Mapping):
+        raise UsageError("set", type_of(fields), "a dict of fields of the configuration", 'set={"optim.lr": 0.01}')
     named = {name: value for name, value in given.items() if value is not None}
     for name in fields.keys() & named.keys():
         if str(fields[name]).lower() != str(named[name]).lower():
