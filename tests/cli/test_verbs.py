@@ -15,6 +15,7 @@ import pytest
 
 import striate
 from quick import few_quick
+from striate.__main__ import start
 from striate.cli import main
 from striate.cli.main import VERBS, join_fields
 from striate.data.sources.named import catalogue
@@ -128,6 +129,15 @@ def test_output_that_cannot_be_written_is_told_in_one_line(words: str, where: st
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: standard output cannot be written: ")
+
+
+def test_an_interruption_while_the_program_is_loaded_is_no_traceback(monkeypatch, capsys) -> None:
+    def interrupt() -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("striate.cli.program", interrupt)
+    assert start() == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 @pytest.mark.slow
