@@ -131,6 +131,17 @@ def test_output_that_cannot_be_written_is_told_in_one_line(words: str, where: st
     assert line.startswith("error: standard output cannot be written: ")
 
 
+def test_letters_that_the_encoding_of_the_output_lacks_are_escaped() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = {
+        words: subprocess.run([*RUN, *words.split()], capture_output=True, check=False, env=environment)
+        for words in ("models", "models --json")
+    }
+    assert [ended.returncode for ended in done.values()] == [0, 0]
+    assert b"\\u2013" in done["models"].stdout
+    assert any("–" in str(entry) for entry in json.loads(done["models --json"].stdout))
+
+
 def test_an_interruption_while_the_program_is_loaded_is_no_traceback(monkeypatch, capsys) -> None:
     def interrupt() -> int:
         raise KeyboardInterrupt

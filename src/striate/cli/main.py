@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from time import sleep
-from typing import get_args
+from typing import cast, get_args
 
 from cyclopts import (
     App,
@@ -193,6 +194,8 @@ def program() -> int:
     _ignore_this_folder()
     gc.set_threshold(50_000, 20, 20)
     keep_by_default()
+    for output in filter(None, (sys.stdout, sys.stderr)):  # an encoding may lack some letters
+        cast("TextIOWrapper", output).reconfigure(errors="backslashreplace")
     allow_second()
     share_the_cores()
     try:

@@ -49,10 +49,12 @@ def _print_plainly(text: str) -> None:
 
 
 def print_json(value: Any, indent: int | None = 2) -> None:
-    """Print one JSON document on stdout; NaN and Inf become null, and control characters `\\u…`."""
+    """Print one JSON document on stdout; NaN and Inf become null, and control characters `\\u…`, as do letters outside
+    ASCII where the encoding of stdout may lack them."""
     from striate.runs.files import finite, visible_json
 
-    text = json.dumps(finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    text = json.dumps(finite(value), indent=indent, ensure_ascii=not unicode, allow_nan=False)
     sys.stdout.write(visible_json(text) + "\n")
 
 
