@@ -151,6 +151,15 @@ def test_an_interruption_while_the_program_is_loaded_is_no_traceback(monkeypatch
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_a_home_folder_that_the_shell_left(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "net.py").write_text("")
+    assert main(["train", "iris", "--model", "fc(3)", "--epochs", "1", "--out=~/net.py"]) == 2
+    assert f"error: {tmp_path}/net.py" in capsys.readouterr().err
+    assert main(["summary", "~/nothing"]) == 2
+    assert "~" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", few_quick([signal.SIGINT, signal.SIGTERM], [signal.SIGTERM]))
 def test_an_interrupted_program_saves_says_how_to_go_on_and_does(number: int) -> None:

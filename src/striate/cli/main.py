@@ -241,6 +241,7 @@ def _discard_stdout() -> None:
 
 
 def _run(words: list[str]) -> int:
+    words = _expand_home(words)
     own = words[: words.index("--")] if "--" in words else words
     as_json = "--json" in own
     app = make_app(words if {"--help", "-h"} & set(words) else ())
@@ -282,6 +283,15 @@ def _refuse_empty(words: Sequence[str]) -> None:
             remedy = f"give {option} a value, or leave it out" if option else f"{where} --help"
             got = "empty text, such as a variable of the shell that is not set"
             raise UsageError(option or where, got, "a value" if option else "a name or a path", remedy)
+
+
+def _expand_home(words: Sequence[str]) -> list[str]:
+    """The words with `~` replaced by the home folder, also in `--out=~/runs`, where most shells leave it."""
+    end = words.index("--") if "--" in words else len(words)  # the rest are arguments of a script
+    home = r"(--[^=\s]+=)?(~(?:/.*)?)"
+    parts = [re.fullmatch(home, word, re.DOTALL) for word in words[:end]]
+    ours = [part and (part[1] or "") + os.path.expanduser(part[2]) for part in parts]  # noqa: PTH111
+    return [new or word for new, word in zip(ours, words, strict=False)] + list(words[end:])
 
 
 def _refuse_undivided(words: Sequence[str]) -> None:
