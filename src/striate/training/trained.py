@@ -414,7 +414,12 @@ def trained_from_dict(
         views: Views = saved["views"]
         VIEW_COUNTS[views]  # a KeyError for others
     except (KeyError, TypeError) as error:
-        raise RunError(where, f"a checkpoint without {error}", "a checkpoint of this version", "train again") from None
+        got = (
+            f"a checkpoint without {error}"
+            if isinstance(error, KeyError)
+            else f"a checkpoint with other fields: {error}"
+        )
+        raise RunError(where, got, "a checkpoint of this version", "train again") from None
     if module is None:
         if name is None:
             raise ModelError(
