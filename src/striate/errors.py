@@ -55,7 +55,8 @@ def pasted(word: object) -> str:
 def reason_of(error: BaseException, letters: int = 160) -> str:
     """The message of another library's error, in one line of at most `letters` letters; its type where it has no
     message."""
-    return " ".join(str(error).split())[:letters] or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 class StriateError(ValueError):

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 import striate
 from striate.api import try_export
@@ -28,10 +29,14 @@ from striate.errors import ModelError, RunError, UsageError
 from striate.exporting import export_format, formats, hub_format, hub_loader, staging
 from striate.exporting.export import facts_of
 from striate.exporting.export_format import ExportFormat
+from striate.exporting.exported_file import load_exported
 from striate.exporting.exported_network import ExportedNetwork
 from striate.exporting.hub_format import HubFormat, _for_input
 from striate.exporting.model_card import model_card
+from striate.exporting.onnx_format import OnnxFormat
 from striate.exporting.staging import staged
+from striate.exporting.traceable import Traceable
+from striate.exporting.tracing import traced_program
 from striate.layers.suppression import suppression
 from striate.runs.directory import open_run
 from striate.runs.lock import owned
@@ -112,8 +117,8 @@ def test_a_network_predicts_inside_its_file_what_the_run_predicts(digits_run, mo
     assert "an image of another size is processed whole, at its own size" in model_card(whole)
     whole["preparation"]["native"] = False
     assert "whole images are scaled until they cover this size" in model_card(whole)
-    without = {name: {"accuracy": 0.5} for name in facts["card"]["figures"]}
-    few = model_card({**facts, "card": facts["card"] | {"figures": without, "counts": {"val": 4, "test": 8}}})
+    without = {name: {"accuracy": 0.5} for name in facts["card"]["metrics"]}
+    few = model_card({**facts, "card": facts["card"] | {"metrics": without, "counts": {"val": 4, "test": 8}}})
     assert "95 % confidence intervals" not in few
     assert "The metrics have no confidence intervals: fewer than 20 samples." in few
     limits = card.split("## Limits")[1]
@@ -165,6 +170,13 @@ def test_what_was_exported_is_loaded_and_predicts_files(digits_run, monkeypatch,
     for look in (lambda file: striate.explain(file, "0.png"), lambda file: striate.evaluate(file, "digits")):
         with pytest.raises(ModelError, match="no access to its layers"):
             look(striate.load("digits.txt"))
+    older = {key: value for key, value in Plain.said.items() if key != "views"} | {"striate": "0.0.1"}
+    newer = Plain.said | {"preparation": Plain.said["preparation"] | {"depth": 3}, "striate": "99.0"}
+    for said, got in ((older, "a file of striate 0.0.1, with"), (newer, "a file of striate 99.0, with")):
+        monkeypatch.setattr(Plain, "said", said)
+        with pytest.raises(RunError) as caught:
+            striate.load("digits.txt")
+        assert caught.value.got.startswith(got)
     monkeypatch.setattr(Plain, "said", {})
     with pytest.raises(RunError, match="striate export wrote"):
         striate.load("digits.txt")
@@ -201,6 +213,63 @@ def test_the_folder_of_a_hub_is_looked_into_and_measured_on_data_that_are_given(
 )
 def test_without_a_format_it_is_that_of_the_suffix(out, name) -> None:
     assert formats.format_named(None, out and Path(out)).name == name
+
+
+def test_a_suffix_that_no_format_has_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(UsageError) as caught:
+        formats.format_named(None, Path("a.foo"))
+    assert caught.value.expected == "a name that ends in .onnx (onnx), .xml (openvino), .pt2 (torch)"
+    assert caught.value.remedy == "--out a.onnx"
+
+
+def test_an_exported_file_is_neither_played_nor_moved_to_a_gpu(own_folder) -> None:
+    Path("net.pt2").write_bytes(b"")
+    with pytest.raises(RunError, match="an exported file"):
+        striate.api.play("net.pt2", "game.gif")
+    with pytest.raises(UsageError, match="cpu, where the runtime of the file computes"):
+        load_exported(Path("net.pt2"), "cuda")
+
+
+def test_a_damaged_program_is_refused_in_one_message(own_folder, capfd) -> None:
+    Path("net.pt2").write_bytes(b"PK\x03\x04")
+    with pytest.raises(RunError) as caught:
+        striate.load("net.pt2")
+    assert caught.value.got == "no complete program of torch.export"
+    assert capfd.readouterr().err == ""
+
+
+class _Branching(Traceable):
+    """As somebody writes whose network looks at values."""
+
+    input_name, output_names, dynamic_axes = "x", ("y",), {0: "N"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Identity()
+
+    def example(self, count: int = 2) -> torch.Tensor:
+        return torch.ones(count, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (x * 2 if x.sum() > 0 else x,)
+
+
+class _Solving(_Branching):
+    """As somebody writes whose network needs an operation that ONNX lacks."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (torch.linalg.svd(x)[1],)
+
+
+def test_what_torch_cannot_export_is_refused_by_name_and_in_one_message(tmp_path, capfd) -> None:
+    with pytest.raises(ModelError) as caught:
+        traced_program(_Branching())
+    assert caught.value.got.startswith("return (x * 2 if x.sum() > 0 else x,) (test_export.py, line ")
+    assert caught.value.got.endswith("Could not guard on data-dependent expression Eq(u0, 1)")
+    with pytest.raises(ModelError) as caught:
+        OnnxFormat().write(_Solving(), {"striate": "0"}, tmp_path / "net.onnx")
+    assert caught.value.got == "No ONNX function found for aten._linalg_svd"
+    assert capfd.readouterr().err == ""
 
 
 def test_a_graph_and_its_weights_belong_together(own_folder) -> None:

@@ -12,9 +12,18 @@ from rich.console import Console
 from torch import nn
 
 from striate.api.announcing import Announce, announcer
-from striate.errors import UsageError, pasted
+from striate.errors import RunError, UsageError, pasted
+from striate.exporting.exported_file import is_exported
 from striate.report.rewards import MILLISECONDS, finish_rewards
-from striate.runs.directory import RunDirectory, RunPath, create_run, open_run, read_metrics, refuse_occupied
+from striate.runs.directory import (
+    RunDirectory,
+    RunPath,
+    create_run,
+    open_run,
+    path_of_run,
+    read_metrics,
+    refuse_occupied,
+)
 from striate.runs.events import already_finished, append_event
 from striate.runs.lock import owned
 from striate.runs.plain_files import is_there
@@ -151,6 +160,11 @@ def play(run: RunPath, out: str | Path, *, episodes: int = 1, seed: int = 0) -> 
         raise UsageError("out", str(out), "a .gif", f"--out {pasted(path.with_suffix('.gif'))}")
     if not 1 <= episodes <= 1000:
         raise UsageError("episodes", str(episodes), "1 to 1,000", "--episodes 1")
+    if is_exported(given := path_of_run(run)):
+        remedy = (
+            "striate play RUN, with the run that it was exported from; or run it in its own runtime (docs/control.md)"
+        )
+        raise RunError(str(given), "an exported file", "a run of striate train gym:ID", remedy)
     player = load_player(run)
     chosen = split_seed(player.config.seed + seed, "play")
     with execution_settings(player.config):

@@ -34,6 +34,7 @@ from striate.runs.files import user_path
 from striate.tasks.registry import task_from_state
 from striate.tasks.views import Views
 from striate.training.trained import Read, Trained, finite, trained_from_dict
+from striate.version import VERSION
 from striate.wording import listed, show_shape
 
 
@@ -194,6 +195,10 @@ def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Mod
         remedy = f"put {second.name} there; or striate export RUN --format {kind.name} writes both again"
         raise RunError(str(path), f"no {second.name} beside it", "its weights in a file beside it", remedy)
     kind.require()
+    if torch.device(device).type != "cpu":
+        got = f"{str(device)!r} for an exported file"
+        remedy = 'device="cpu"; or load its run, or its export --format hub'
+        raise UsageError("device", got, "cpu, where the runtime of the file computes", remedy)
     try:
         facts: dict[str, Any] = kind.facts(path)
         run = next(iter(kind.runners(path).values()))
@@ -209,15 +214,22 @@ def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Mod
         raise _not_exported(path, "a file without a record of its predictions")
     content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name
     check_content(content, str(path))
-    task = task_from_state(content["task"], str(path))
-    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in content["preparation"].items()}
-    preparation = Preparation(**values)
-    if task.whole_pictures:  # the file itself scales pictures
-        preparation = replace(preparation, native=True)
-    normalization = Normalization(**{key: tuple(v) for key, v in content["normalization"].items()})
-    classes, cpu = tuple(content["classes"]), torch.device("cpu")
-    file = _File(path, run, free="D" in facts["input"]["shape"])
-    return ExportedFile(file, task, preparation, normalization, classes, cpu, content["views"])
+    try:
+        task = task_from_state(content["task"], str(path))
+        fields = content["preparation"].items()
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields}
+        preparation = Preparation(**values)
+        if task.whole_pictures:  # the file itself scales pictures
+            preparation = replace(preparation, native=True)
+        normalization = Normalization(**{key: tuple(v) for key, v in content["normalization"].items()})
+        classes, cpu = tuple(content["classes"]), torch.device("cpu")
+        file = _File(path, run, free="D" in facts["input"]["shape"])
+        return ExportedFile(file, task, preparation, normalization, classes, cpu, content["views"])
+    except (KeyError, TypeError) as error:
+        got = f"a file of striate {facts.get('striate')}, with other fields ({type(error).__name__}: {error})"
+        raise RunError(
+            str(path), got, f"a file of striate {VERSION}", "write it again with striate export RUN"
+        ) from None
 
 
 def _not_exported(path: Path, got: str) -> RunError:

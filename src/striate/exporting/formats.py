@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from striate.errors import UsageError
+from striate.errors import UsageError, pasted
 from striate.exporting.export_format import ExportFormat
 from striate.exporting.hub_format import HubFormat
 from striate.exporting.onnx_format import OnnxFormat
@@ -15,10 +15,15 @@ FORMATS: tuple[type[ExportFormat], ...] = (OnnxFormat, OpenvinoFormat, TorchForm
 
 
 def format_named(name: str | None, out: Path | None = None) -> ExportFormat:
-    """The format of this name; without a name, by the suffix of `out`, else the first. Raises UsageError."""
+    """The format of this name; without a name, by the suffix of `out`, else the first. Raises UsageError, also for a
+    suffix that no format has."""
     for kind in FORMATS:
         if kind.name == name or (name is None and out is not None and out.suffix == kind.suffix != ""):
             return kind()
+    if name is None and out is not None and out.suffix and not out.is_dir():
+        known = ", ".join(f"{kind.suffix} ({kind.name})" for kind in FORMATS if kind.suffix)
+        remedy = f"--out {pasted(out.with_suffix(FORMATS[0].suffix))}"
+        raise UsageError("--out", str(out), f"a name that ends in {known}", remedy)
     if name is None:
         return FORMATS[0]()
     known = ", ".join(kind.name for kind in FORMATS)

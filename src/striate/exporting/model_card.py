@@ -41,7 +41,7 @@ def card_facts(
             for name in ("train", "val", "test")
             if metrics.get(name, {}).get("n")
         },
-        "figures": {
+        "metrics": {
             name: {key: value for key, value in metrics[name].items() if key in shown or key.endswith("_interval")}
             for name in _SPLITS
             if isinstance(metrics.get(name), dict)
@@ -77,7 +77,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if classes:
         yield f"Classes: {', '.join(_safe(c) for c in classes)}."
     yield from ("", "## Metrics", "")
-    yield from _figures(card, len(classes))
+    yield from _metric_rows(card, len(classes))
     yield from ("", *_intervals(card), "## Data", "")
     counts = ", ".join(f"{count:,} {split}" for split, count in card["counts"].items())
     yield f"{_safe(card['source'])}: {counts} samples. Inputs: {input_text(facts)}."
@@ -102,20 +102,20 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _figures(card: Mapping[str, Any], classes: int) -> Iterator[str]:
-    splits = list(card["figures"])
+def _metric_rows(card: Mapping[str, Any], classes: int) -> Iterator[str]:
+    splits = list(card["metrics"])
     yield "| | " + " | ".join(f"{_SPLITS[split]}, n = {card['counts'].get(split, 0):,}" for split in splits) + " |"
     yield "|---|" + "---|" * len(splits)
     for key in card["shown"]:
         metric = metric_named(key, card["shown"])
-        there = any(isinstance(card["figures"][split].get(key), int | float) for split in splits)
+        there = any(isinstance(card["metrics"][split].get(key), int | float) for split in splits)
         if there and metric.tells(classes):
-            cells = [_cell(key, card["figures"][split]) for split in splits]
+            cells = [_cell(key, card["metrics"][split]) for split in splits]
             yield f"| {metric.name} | {' | '.join(cells)} |"
 
 
-def _cell(key: str, figures: Mapping[str, Any]) -> str:
-    value, ends = figures.get(key), figures.get(f"{key}_interval")
+def _cell(key: str, metrics: Mapping[str, Any]) -> str:
+    value, ends = metrics.get(key), metrics.get(f"{key}_interval")
     metric = metric_named(key)
     if not isinstance(value, int | float):
         return "–"
@@ -124,9 +124,9 @@ def _cell(key: str, figures: Mapping[str, Any]) -> str:
 
 def _intervals(card: Mapping[str, Any]) -> Iterator[str]:
     """What the intervals of the table are, or why it has none."""
-    if any(f"{key}_interval" in figures for figures in card["figures"].values() for key in card["shown"]):
+    if any(f"{key}_interval" in metrics for metrics in card["metrics"].values() for key in card["shown"]):
         yield from ("Intervals are 95 % confidence intervals.", "")
-    elif all(card["counts"].get(split, 0) < FEWEST for split in card["figures"]):
+    elif all(card["counts"].get(split, 0) < FEWEST for split in card["metrics"]):
         yield from (f"The metrics have no confidence intervals: fewer than {FEWEST} samples.", "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from striate.data.dataset import Dataset
+from striate.errors import ModelError, reason_of
 from striate.exporting.export_format import ExportFormat, Runner
 from striate.exporting.runtimes import onnxruntime_runner, openvino_runner
 from striate.exporting.traceable import Traceable
@@ -34,17 +36,20 @@ class OnnxFormat(ExportFormat):
     def write(self, network: Traceable, facts: Mapping[str, Any], place: Path) -> None:
         """The file contains the weights; `facts` are its metadata, as JSON unless they are text."""
         traced = traced_program(network)
-        with quiet_exporter(), torch.no_grad():
-            program = torch.onnx.export(
-                traced,
-                dynamo=True,
-                input_names=[network.input_name],
-                output_names=list(network.output_names),
-                dynamic_shapes=(network.dynamic_axes,),
-                opset_version=_OPSET,
-                custom_translation_table={suppression(): suppress_in_onnx},
-                verbose=False,
-            )
+        try:
+            with quiet_exporter(), torch.no_grad():
+                program = torch.onnx.export(
+                    traced,
+                    dynamo=True,
+                    input_names=[network.input_name],
+                    output_names=list(network.output_names),
+                    dynamic_shapes=(network.dynamic_axes,),
+                    opset_version=_OPSET,
+                    custom_translation_table={suppression(): suppress_in_onnx},
+                    verbose=False,
+                )
+        except torch.onnx.OnnxExporterError as error:
+            raise _not_in_onnx(error, network) from None
         assert program is not None
         # The exporter records the source line of each operation, with paths of this machine.
         graph: Any = program.model.graph
@@ -78,3 +83,14 @@ class OnnxFormat(ExportFormat):
         """onnxruntime, and OpenVINO where it is installed."""
         found = {"onnxruntime": onnxruntime_runner(place)}
         return found | ({"openvino": openvino_runner(place)} if openvino_installed() else {})
+
+
+def _not_in_onnx(error: BaseException, network: Traceable) -> ModelError:
+    """The refusal of a network with an operation that the exporter cannot write."""
+    while error.__cause__ is not None:  # the first of the chain names the operation
+        error = error.__cause__
+    got = re.sub(r"<OpOverload\(op='(.+?)'.*?\)>", r"\1", reason_of(error)).partition(". ")[0]
+    where = f"striate export of {type(network.module).__name__}"
+    return ModelError(
+        where, got, "operations that torch's exporter can write as ONNX", "--format torch (its file ends in .pt2)"
+    )

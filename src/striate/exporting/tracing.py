@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch.export import ExportedProgram
@@ -34,10 +36,19 @@ def traced_program(network: Traceable) -> ExportedProgram:
         except Exception as error:  # code of a network raises anything for symbolic sizes
             raise ModelError(
                 f"striate export of {type(network.module).__name__}",
-                reason_of(error),
+                _reason(error),
                 "a network whose operations depend neither on values nor, in number, on sizes",
                 "use striate predict, which runs the network itself",
             ) from None
+
+
+def _reason(error: Exception) -> str:
+    """The line of the network's code that raised the error, if torch names it, and the first line of torch's message,
+    which goes on with advice for programmers of torch."""
+    message = str(error).strip()
+    first = message.partition("\n")[0].partition(" (unhinted")[0]
+    at = re.search(r'call raised this error:\s+File "(.+)", line (\d+), in .+\n\s*(.+)', message)
+    return reason_of(error) if at is None else f"{at[3]} ({Path(at[1]).name}, line {at[2]}): {first}"
 
 
 def without_asserts(program: ExportedProgram) -> ExportedProgram:
@@ -53,13 +64,14 @@ def without_asserts(program: ExportedProgram) -> ExportedProgram:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Silence torch's exporters, which print progress and warnings about their internals."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.utils._sympy", "torch.fx")]
+    """Silence torch's exporters, which print progress, warnings about their internals, and the graph up to an error."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch.utils._sympy", "torch.fx")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        nowhere = io.StringIO()
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
             warnings.simplefilter("ignore")
             yield
     finally:
