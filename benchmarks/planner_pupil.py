@@ -23,7 +23,7 @@ from striate.wording import percent
 
 def settings(name: str, steps: int) -> dict[str, Any]:
     """What a competitor is asked for."""
-    common: dict[str, Any] = {"task.control.steps": steps, "task.control.steps_per_epoch": max(steps // 10, 1)}
+    common: dict[str, Any] = {"task.control.steps": steps, "task.control.epoch_steps": max(steps // 10, 1)}
     dqn = {"task.control.algorithm": "dqn", "task.control.learn_after": max(steps // 10, 1)}
     return (
         common

@@ -25,7 +25,7 @@ FIELDS = {
     "task.control.environments": 4,
     "task.control.rollout": 8,
     "task.control.steps": 64,
-    "task.control.steps_per_epoch": 64,
+    "task.control.epoch_steps": 64,
     "task.control.val_episodes": 2,
     "task.control.test_episodes": 2,
 }

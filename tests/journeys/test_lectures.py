@@ -213,12 +213,12 @@ def test_the_discrete_formula_at_two_places() -> None:
     ],
 )
 def test_one_map_in_four_ways(capsys, words: str, weights: tuple[int, ...]) -> None:
-    ways = {way["name"]: way for way in documented(capsys, "connectivity", *words.split())["ways"]}
-    assert tuple(ways[name]["weights"] for name in ("fully connected", "locally connected", "convolution")) == weights
+    layers = {one["name"]: one for one in documented(capsys, "connectivity", *words.split())["layers"]}
+    assert tuple(layers[name]["weights"] for name in ("fully connected", "locally connected", "convolution")) == weights
     if words.startswith("1x280"):
-        assert ways["sparse matrix"]["weights"] == 178_640
-        assert ways["sparse matrix"]["operations"] == ways["convolution"]["operations"] == 267_960
-        assert ways["fully connected"]["operations"] > 16e9
+        assert layers["sparse matrix"]["weights"] == 178_640
+        assert layers["sparse matrix"]["operations"] == layers["convolution"]["operations"] == 267_960
+        assert layers["fully connected"]["operations"] > 16e9
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ SMALL = {
     "task.control.learn_after": 40,
     "task.control.target_every": 10,
     "task.control.steps": 400,
-    "task.control.steps_per_epoch": 96,
+    "task.control.epoch_steps": 96,
     "task.control.val_episodes": 3,
     "task.control.test_episodes": 5,
     "save_seconds": 0.001,

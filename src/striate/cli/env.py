@@ -93,13 +93,18 @@ def _processors_table(rates: Sequence[Rate], environment: Mapping[str, Any]) -> 
         fp32, bf16 = (best_rate(its, precision) for precision in ("fp32", "bf16"))
         mine = "" if fp32 is None else _digits(fp32.best), "" if bf16 is None else f"{_digits(bf16.best)} bf16"
         cores = "" if name in gpus else str(environment["cores"])
-        table.add_row(f"here: {name}", cores, "", "", "", *mine, style="bold")
+        table.add_row(f"here: {_model_of(name)}", cores, "", "", "", *mine, style="bold")
     for row in LECTURE_PROCESSORS:
         clock = "?" if row.clock_ghz is None else f"{row.clock_ghz:g}"
         fp32_rate = "?" if row.fp32_rate is None else _digits(row.fp32_rate)
         other = "" if row.other_rate is None else f"{_digits(row.other_rate)} {row.other}"
         table.add_row(row.name, row.cores, clock, row.memory, row.price, fp32_rate, other)
     return table
+
+
+def _model_of(processor: str) -> str:
+    """The name of a processor without trademarks: `Intel Xeon`."""
+    return " ".join(processor.replace("(R)", " ").replace("(TM)", " ").removesuffix("Processor").split())
 
 
 def _table(*columns: str, right: Sequence[int]) -> Table:

@@ -23,9 +23,9 @@ _BAR = 100  # files, before a bar is worth drawing
 
 def predict(
     run: Path,
-    path: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    path: str,
     /,
-    *paths: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    *paths: str,
     masks: Path | None = None,
     tile: Annotated[int | None, Parameter(validator=Number(gte=32, lte=16384))] = None,
     every: Annotated[float | None, Parameter(validator=Number(gte=0.01, lte=3600))] = None,

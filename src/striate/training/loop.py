@@ -92,7 +92,7 @@ def close_epoch(setup: Setup) -> EpochDone:
     state.history.append(row)
     state.begin_epoch()
     finished = row.epoch == setup.epochs or training_is_over(state.history, task, config.budget)
-    passes, epochs = state.step / setup.steps_per_epoch, setup.steps / setup.steps_per_epoch
+    passes, epochs = state.step / setup.epoch_steps, setup.steps / setup.epoch_steps
     return EpochDone(row, passes, epochs, best or config.keep == "last", finished)
 
 

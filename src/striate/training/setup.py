@@ -97,19 +97,19 @@ class Setup:
         return config.optim.lr * learning_rate_factor(config.schedule, self.state.step, config.budget.steps)
 
     @cached_property
-    def steps_per_epoch(self) -> int:
+    def epoch_steps(self) -> int:
         """Batches of the training split."""
         return len(batch_bounds(len(self.splits["train"]), self.batch))
 
     @property
     def epochs(self) -> int:
         """Epochs of the whole training; the last may end early."""
-        return -(-self.steps // self.steps_per_epoch)
+        return -(-self.steps // self.epoch_steps)
 
     @property
     def epoch_end(self) -> int:
         """Steps that are done when the epoch is over."""
-        return min(self.steps, (self.epoch + 1) * self.steps_per_epoch)
+        return min(self.steps, (self.epoch + 1) * self.epoch_steps)
 
     @property
     def part(self) -> Callable[[int], tuple[int, int]] | None:
@@ -122,7 +122,7 @@ class Setup:
 
     def batches(self, first: int, stop: int) -> Iterator[Batch]:
         """The batches of the steps `first` to `stop` (excluded) of the epoch; steps count from 0 over the training."""
-        train, begin = self.splits["train"], self.epoch * self.steps_per_epoch
+        train, begin = self.splits["train"], self.epoch * self.epoch_steps
         order = self.objective.task.epoch_order(train.targets, self.config.seed, self.epoch)
         return batches(train, self.batch, order=order, part=self.part, first=first - begin, stop=stop - begin)
 

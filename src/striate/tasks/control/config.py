@@ -22,7 +22,7 @@ class ControlConfig:
     steps: Annotated[int, Ge(1), Le(10**11)] | None = None
     """Total steps, rounded up to a multiple of the environments. Default: they follow from --minutes, which is 10 if
     neither is given."""
-    steps_per_epoch: Annotated[int, Ge(1), Le(10**10)] | None = None
+    epoch_steps: Annotated[int, Ge(1), Le(10**10)] | None = None
     """Steps after which validation episodes are played, and a row of metrics.csv is written. Default: a 40th of all
     steps."""
     environments: Annotated[int, Ge(1), Le(4096)] | None = None

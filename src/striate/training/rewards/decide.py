@@ -217,15 +217,15 @@ def _decide_length(
     if control.steps is None:
         minutes = config.budget.minutes or MINUTES
         config = replace(config, budget=replace(config.budget, minutes=minutes))
-        if control.steps_per_epoch is None:
+        if control.epoch_steps is None:
             speed = _speed(config, network)
             learner.total = max(int(speed * (60 * minutes * (1 - _FINAL) - spent())), least)
-            control = replace(control, steps_per_epoch=max(learner.total // _ROWS, least))
+            control = replace(control, epoch_steps=max(learner.total // _ROWS, least))
             notes.append(f"{speed:,.0f} steps a second were measured: about {learner.total:,} in {minutes:g} minutes.")
         else:
-            learner.total = control.steps_per_epoch * _ROWS
-    elif control.steps_per_epoch is None:
-        control = replace(control, steps_per_epoch=max(control.steps // _ROWS, least))
+            learner.total = control.epoch_steps * _ROWS
+    elif control.epoch_steps is None:
+        control = replace(control, epoch_steps=max(control.steps // _ROWS, least))
     return replace(config, task=replace(config.task, control=control)), notes
 
 

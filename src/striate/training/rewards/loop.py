@@ -109,10 +109,10 @@ def reward_events(state: RewardState, config: Config) -> Iterator[RewardEvent]:
     """Play and learn from `state` on until the steps, or the minutes, are over. Between two events the state is
     complete. Raises NonFiniteLoss."""
     learner, control = state.learner, config.task.control
-    assert control.steps_per_epoch is not None, "decided before"
+    assert control.epoch_steps is not None, "decided before"
     states = held_out_states(config)
     while not state.over:
-        while learner.step < min(state.began + control.steps_per_epoch, learner.total):
+        while learner.step < min(state.began + control.epoch_steps, learner.total):
             started = perf_counter()
             advance = learner.advance()
             _count(state, advance, perf_counter() - started)
