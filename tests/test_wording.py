@@ -65,6 +65,13 @@ def test_shares_in_percent() -> None:
     assert filled("an accuracy of 97.7 % on test", 20) == "an accuracy of\n  97.7 % on test"
 
 
+def test_a_command_is_pasted_as_it_is_printed() -> None:
+    command = "striate train --config runs/first/config.yaml --epochs 10"
+    text = filled(f"It hardly trained. Train for longer: {command}; or see the curves.", 40)
+    assert any(command in line for line in text.splitlines())
+    assert max(map(len, text.splitlines())) < 70
+
+
 def test_sizes() -> None:
     assert [show_sizes(s) for s in ((), (3, 3), (3, 5), (0.5, 0.5))] == ["–", "3", "3×5", "0.5"]
 

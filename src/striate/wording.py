@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from numbers import Integral
@@ -128,10 +129,14 @@ def finding_text(finding: Finding, width: int) -> str:
     return filled(f"{finding.severity} {finding.code}: {finding.measured}. {finding.why} {finding.remedy}", width)
 
 
+_COMMAND = re.compile(r"(?<=: )striate [a-z]\S* .*?(?=; |\. |$)")
+"""A command at the end of a sentence, which would not work when pasted with a line break."""
+
+
 def filled(text: str, width: int) -> str:
     """Lines of at most `width` letters, all but the first indented; paths, commands, and a number and its `%`, are not
     broken."""
-    whole = text.replace(" %", "\u00a0%")
+    whole = _COMMAND.sub(lambda found: found[0].replace(" ", "\u00a0"), text).replace(" %", "\u00a0%")
     lines = textwrap.fill(whole, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return lines.replace("\u00a0", " ")
 

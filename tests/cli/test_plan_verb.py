@@ -95,7 +95,7 @@ def test_the_table_fits_a_terminal_where_no_gradient_is_compared() -> None:
         ([*FIXED, "--execution.compile", "off"], "plan", "leave out --execution.precision"),
         (["--execution.precision", "fp16"], "execution.precision", "--execution.precision bf16"),
         (["--execution.precision", "tf32"], "execution.precision", "--execution.precision bf16"),
-        (["--execution.plan", "plain"], "execution.plan", "leave out --execution.plan"),
+        (["--execution.plan", "plain"], "--execution.plan", "leave out --execution.plan"),
         (["--execution.compile", "cuda-graphs"], "execution.compile", "--execution.compile default"),
     ],
 )

@@ -251,14 +251,15 @@ def test_rows_of_a_table_are_predicted(of_tables: Trained, tmp_path: Path, capsy
 
 @pytest.mark.usefixtures("of_tables", "own_folder")
 def test_a_row_of_a_table_is_typed(capsys) -> None:
-    code, lines = lines_of(capsys, "--", "5,1", "1, 2, 3", "-5.5,1", "5,nan")
-    assert (code, [line["path"] for line in lines]) == (1, ["5,1", "1, 2, 3", "-5.5,1", "5,nan"])
+    code, lines = lines_of(capsys, "5,1", "1, 2, 3", "5,nan")
+    assert (code, [line["path"] for line in lines]) == (1, ["5,1", "1, 2, 3", "5,nan"])
     assert [line.get("label", line.get("error")) for line in lines] == [
         "bright",
         "3 numbers for 2 features of the table",
-        "dark",
         "no such file or folder",
     ]
+    assert main(["predict", "run", "--json", "--", "-5.5,1"]) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == "dark"
     assert main(["predict", "run", "5"]) == 2
     assert "remedy:   0,0\n" in capsys.readouterr().err
 

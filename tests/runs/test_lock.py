@@ -79,6 +79,14 @@ def test_a_lock_moves_with_its_directory(tmp_path: Path) -> None:
             pass
 
 
+def test_another_folder_than_the_current_one_is_proposed_by_its_name(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "notes.txt").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(RunError, match=f"--out {tmp_path / 'here-2'}"):
+        refuse_occupied(Path())
+
+
 def test_what_a_killed_process_left_is_cleared_and_does_not_occupy(tmp_path: Path) -> None:
     run = create_run(tmp_path / "run", "run")
     for left in (".lock", ".config.yaml.123.tmp", "checkpoints/.last.pt.123.tmp"):

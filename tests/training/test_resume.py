@@ -139,7 +139,9 @@ def test_a_finished_run_is_verified(photos, capsys) -> None:
     train_quietly(config_for(photos()), Path("run"))
     for words in (["--epochs", "2"], []):
         assert main(["train", "--resume", "run", *words]) == (2 if words else 0)
-        assert "striate train --from run --epochs 1" in " ".join(capsys.readouterr().err.split())
+        assert f"striate train --from run --epochs {words[-1] if words else 1}" in " ".join(
+            capsys.readouterr().err.split()
+        )
     before = Path("run/metrics.json").read_bytes()
     run = resume("run", quiet=True)
     assert run.metrics == json.loads(before)

@@ -50,7 +50,7 @@ def train(
         try:
             refuse_with_resume("train", resume, [data, out, start, config, *fields.values()])
         except UsageError as error:
-            error.remedy = _further(resume) or error.remedy
+            error.remedy = _further(resume, fields.get("budget.epochs")) or error.remedy
             raise
     if start is not None and config is not None:
         remedy = "leave out --config"
@@ -75,14 +75,14 @@ def train(
     return 1 if "not_trained" in run.metrics else 0
 
 
-def _further(path: Path) -> str:
+def _further(path: Path, epochs: object) -> str:
     """The command that trains the network of a finished run further; empty where that is not possible."""
     from striate.runs.directory import RunDirectory, further_command
     from striate.training.rewards.player import plays
 
     run = RunDirectory(path)
     able = run.metrics_json.is_file() and run.last.is_file() and not plays(path)
-    return further_command(path) if able else ""
+    return further_command(path, epochs) if able else ""
 
 
 def refuse_with_resume(verb: str, resume: Path, others: list[object]) -> None:

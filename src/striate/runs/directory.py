@@ -165,7 +165,8 @@ def refuse_occupied(out: Path) -> None:
             return
     verb = "sweep" if _is_sweep(out) else "train" if (out / "config.yaml").exists() else ""
     held = "a file" if not out.is_dir() else {"sweep": "a sweep", "train": "a run"}.get(verb, "other files")
-    free = next(f"{out}-{k}" for k in itertools.count(2) if not os.path.lexists(f"{out}-{k}"))
+    place = out if out.name not in ("", "..") else out.resolve()
+    free = next(f"{place}-{k}" for k in itertools.count(2) if not os.path.lexists(f"{place}-{k}"))
     remedy = f"--out {pasted(free)}" + (f", or resume it with: striate {verb} --resume {pasted(out)}" if verb else "")
     raise RunError(str(out), f"a path that already holds {held}", "a new or empty folder", remedy)
 
@@ -257,9 +258,9 @@ def final_command(run: Path) -> str:
     return f"striate train --config {pasted(run / 'config.yaml')} --cv null --out {pasted(f'{run}-final')}"
 
 
-def further_command(run: Path) -> str:
-    """The command that trains the network of the finished run further."""
-    return f"striate train --from {pasted(run)} --epochs 1"
+def further_command(run: Path, epochs: object = None) -> str:
+    """The command that trains the network of the finished run further, for `epochs`, or one."""
+    return f"striate train --from {pasted(run)} --epochs {epochs or 1}"
 
 
 def refuse_unexpected_files(path: Path) -> None:

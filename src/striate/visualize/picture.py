@@ -15,7 +15,6 @@ from striate.data.media.every_medium import medium_of
 from striate.data.media.image.pictures import UnreadableImage, from_deep, open_picture, prepare_image, turn_of
 from striate.data.media.image.raster_files import RasterHeader, header_of, may_be_raster
 from striate.data.media.image.raster_medium import small_picture
-from striate.data.predict_inputs import row_named
 from striate.errors import DataError, pasted
 from striate.runs.files import user_path
 from striate.wording import several
@@ -226,6 +225,8 @@ def sample_input(
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
     """The sample of a named data set, `mnist5k#17` or `iris#17`, or of a file, `new.npz#3`, as a raw input (C, H, W) or
     (F,). Raises DataError."""
+    from striate.data.predict_inputs import row_named  # loads torch, which pictures alone need not
+
     medium, row = medium_of(preparation.kind), row_named(name, preparation)
     if row is not None:
         return row
