@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -136,17 +136,24 @@ def learning_curve(name: str) -> None:
 
 def calibration(name: str) -> None:
     """Two of the drawings that docs/evaluation.md names, of the network that has memorized its training images."""
-    from striate.visualize.canvas import new_figure, print_figure
+    from striate.visualize.canvas import figure_of, print_figure
     from striate.visualize.classification_charts import draw_precision_recall, draw_reliability
 
     found = json.loads(Path(trained("memorized"), "evaluation.json").read_text())["splits"]["test"]
-    figure = new_figure(9, 3.8)
-    left, right = figure.subplots(1, 2)
-    draw_reliability(left, found["calibration"]["raw"]["bins"], found["calibration"]["calibrated"]["bins"])
-    left.set_title(f"Fashion-MNIST, test split, n = {found['n']:,}", loc="left", fontsize=10)
-    draw_precision_recall(right, found["curves"]["precision_recall"])
-    with Path("calibration.png").open("wb") as file:
-        print_figure(figure, file, "png")
+    title = f"Fashion-MNIST, test split, n = {found['n']:,}"
+    charts = (
+        lambda axes: draw_reliability(axes, found["calibration"]["bins"], found["calibrated"]["bins"]),
+        lambda axes: draw_precision_recall(axes, found["curves"], found["classes"]),
+    )
+    drawn = []
+    for draw in charts:
+        file = BytesIO()
+        print_figure(figure_of(draw, 4.5, 4.4, title), file, "png")
+        drawn.append(Image.open(file))
+    both = Image.new("RGB", (sum(one.width for one in drawn), drawn[0].height))
+    both.paste(drawn[0], (0, 0))
+    both.paste(drawn[1], (drawn[0].width, 0))
+    both.save("calibration.png")
     keep(Path("calibration.png"), name, 900)
 
 

@@ -90,7 +90,7 @@ def test_samples_are_whole_pngs_with_alternative_text(page, content):
         with Image.open(BytesIO(raw)) as image:
             image.verify()
         assert shown["alt"] == tile.name
-        assert tile.prediction in page.text
+        assert tile.prediction.replace(" %", "\u00a0%") in page.text
 
 
 def test_charts_are_drawn_in_the_colors_of_the_page(page, content):
