@@ -435,7 +435,7 @@ def test_a_regression_is_searched_for_the_smallest_error() -> None:
     swept = run("sweep", request(trials=4, over=("optim.lr=1e-3..0.1",), **fields))
     means = [f["val"]["rmse"]["mean"] for f in swept.metrics["finalists"]]
     assert means[0] == min(means)
-    assert any("rmse" in line for line in swept.lines)
+    assert any("RMSE" in line for line in swept.lines)
 
 
 def test_without_a_space_rate_and_decay_are_searched_and_it_is_said() -> None:

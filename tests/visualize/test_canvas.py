@@ -76,7 +76,7 @@ def test_every_class_has_a_color_of_its_own():
 @pytest.mark.parametrize("count", [10, 20, 47])
 def test_neighboring_classes_have_different_colors(count):
     colors = np.array([matplotlib.colors.to_rgb(color) for color in class_colors(count)])
-    assert np.abs(np.diff(colors, axis=0)).max(1).min() > 0.2
+    assert np.abs(np.diff(colors, axis=0)).max(1).min() > 0.15
 
 
 @pytest.mark.parametrize("channels", [1, 3])
