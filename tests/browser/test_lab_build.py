@@ -50,7 +50,14 @@ def test_all_numbers_of_a_layer_are_seen_on_a_phone(visit: Callable[..., Any], l
     seen = visit(lab_address("/build?model=conv(64,3) relu fc(1000)&input=3x224x224"), width=360)
     box = seen.page.get_by_role("button", name="conv1")
     assert box.inner_text().split("\n") == [
-        *("conv1", "conv 3×3 · relu", "64×222×222", "1.79 k (<1 %) parameters", "85.2 M (3 %) MACs", "receptive field 3")
+        *(
+            "conv1",
+            "conv 3×3 · relu",
+            "64×222×222",
+            "1.79 k (<1 %) parameters",
+            "85.2 M (3 %) MACs",
+            "receptive field 3",
+        )
     ]
     seen.page.evaluate("document.fonts.ready")
     cut = """all => all.filter((one) => {
