@@ -73,13 +73,13 @@ def _read_behind(evidence: Evidence, batch: Any) -> Finding | None:
     padded = predict(evidence.setup, evidence.trial.replica, [batch]).outputs
     if padded.ndim not in (1, 2) or len(padded) != len(tokens) or not padded.is_floating_point():
         return None
-    cut = padded.clone()
+    cut, tried = padded.clone(), lengths[lengths > 0].unique()[:_LENGTHS]
     with suppress(NoEvidence):  # a network that gets the lengths, too, may refuse shorter rows
-        for length in lengths[lengths > 0].unique()[:_LENGTHS].tolist():
+        for length in tried.tolist():
             shorter = altered(batch, path, _first(length))
             outputs = predict(evidence.setup, evidence.trial.replica, [shorter]).outputs
             cut[lengths == length] = outputs[lengths == length]
-        known = torch.isin(lengths, lengths[lengths > 0].unique()[:_LENGTHS])
+        known = torch.isin(lengths, tried)
         left = padded[known].std(0).mean() / cut[known].std(0).mean().clamp_min(1e-12)
         if int(known.sum()) >= _FEWEST and float(left) < _LEFT:
             return PADDING_ATTENDED.finding(

@@ -169,9 +169,10 @@ def _draws_repeatedly(node: ast.AST) -> bool:
     default, or `rare.sample(900, replace=True)` of pandas."""
     if not isinstance(node, ast.Call) or called(node) not in ("resample", "sample"):
         return False
-    replace = argument(node, 99, "replace")
+    given = {word.arg: word.value for word in node.keywords}
+    replace = given.get("replace")
     if replace is None:
-        return called(node) == "resample" and argument(node, 99, "n_samples") is not None
+        return called(node) == "resample" and "n_samples" in given
     return isinstance(replace, ast.Constant) and replace.value is True
 
 
@@ -336,12 +337,13 @@ def _split_after(line: ast.Assign, name: str, source: ScriptSource) -> ast.expr 
     }
     assigned = [part for part in later if isinstance(part, ast.Assign)]
     for call in (part for part in later if isinstance(part, ast.Call)):
-        if called(call) in _SPLITTING and (_takes_first(call, known) or _takes_first(_argument(call), known)):
-            return call
-        before = [part for part in assigned if part.lineno < call.lineno]
-        of_all = _derived_names(before, {name}, whole_only=True)
-        if called(call) in _SPLITTING and call.args and _derives(call.args[0], of_all, whole_only=True):
-            return call
+        if called(call) in _SPLITTING and call.args:
+            if _takes_first(call, known) or _takes_first(_argument(call), known):
+                return call
+            before = [part for part in assigned if part.lineno < call.lineno]
+            of_all = _derived_names(before, {name}, whole_only=True)
+            if _derives(call.args[0], of_all, whole_only=True):
+                return call
         owner = receiver_of(call)
         if any(_halved(list(ast.walk(function)), given, source) for function, given in _passed_to(call, name, source)):
             return call
