@@ -26,6 +26,7 @@ from striate.doctor.checks.data.labels.above_chance import (
 from striate.doctor.checks.data.labels.collated_rows import mismatched_by_collate
 from striate.doctor.checks.data.labels.mismatched_maps import mismatched_maps
 from striate.doctor.checks.data.labels.mismatched_sequences import mismatched_sequences
+from striate.doctor.checks.data.labels.mispaired_files import mispaired_files
 from striate.doctor.checks.data.labels.stored_images import labels_fit_stored_images
 from striate.doctor.checks.data.labels.unseen_noise import unseen_noise
 from striate.doctor.evidence.clock import NoEvidence
@@ -71,6 +72,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     with suppress(NoEvidence):
         if (noise := unseen_noise(evidence)) is not None:
             return [noise]
+    if (files := mispaired_files(evidence)) is not None:
+        return [files]
     if (sequences := mismatched_sequences(evidence)) is not None:
         return [sequences]
     if (apart := mismatched_by_collate(evidence)) is not None:
