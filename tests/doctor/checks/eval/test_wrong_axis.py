@@ -82,14 +82,24 @@ def test_the_nearest_of_each_row_lie_along_axis_1(scores: str, axis: int, column
     assert codes_of_script(text, values(), WRONG_AXIS) == ["eval.wrong-axis"] * wrong
 
 
-@pytest.mark.parametrize(("call", "wrong"), [("logits.argmax(dim=1)", True), ("(logits > 0).long()", False)])
+@pytest.mark.parametrize(
+    ("call", "wrong"),
+    [
+        ("logits.argmax(dim=1)", True),
+        ("torch.max(logits, 1)[1]", True),
+        ("logits.max(1).indices", True),
+        ("logits.max(1).values > 0", False),
+        ("(logits > 0).long()", False),
+    ],
+)
 def test_the_only_output_is_no_class_to_choose_from(call: str, wrong: bool) -> None:
     torch.manual_seed(0)
     model = nn.Linear(4, 1)
     text = f"def evaluate(loader):\n    for x, y in loader:\n        logits = model(x)\n        right = {call} == y"
     x, y = torch.randn(64, 4), torch.arange(64).float()[:, None] % 2
     loader = DataLoader(TensorDataset(x, y), batch_size=16)
-    source = ScriptSource({"train.py": ast.parse(text)}, {"model": model}, ("train.py", 1, 1), 3)
+    names = {"model": model, "torch": torch}
+    source = ScriptSource({"train.py": ast.parse(text)}, names, ("train.py", 1, 1), 3)
     found = said(WRONG_AXIS, model, loader, loss=nn.BCEWithLogitsLoss(), source=source)
     assert ["an axis of one number" in one.measured for one in found] == [True] * wrong
 

@@ -108,9 +108,18 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
             yield _along(site.where, measured, "samples", outputs, right)
             return
         along = source.value(axis) if axis is not None else None
-        if called(site.node) in ("argmax", "softmax") and along in (1, -1) and outputs.shape[1:] == (1,):
+        of_one = along in (1, -1) and outputs.shape[1:] == (1,)
+        if of_one and (called(site.node) in ("argmax", "softmax") or _takes_indices(source, site.node)):
             yield _of_one(site, outputs)
             return
+
+
+def _takes_indices(source: ScriptSource, call: ast.Call) -> bool:
+    """Whether the script takes the indices that `max` returns, as `_, predicted = outputs.max(1)`."""
+    around = source.parent(call)
+    if isinstance(around, ast.Assign) and isinstance(around.targets[0], ast.Tuple) and called(call) == "max":
+        return ast.unparse(around.targets[0].elts[-1]) != "_"
+    return called(call) == "max" and ast.unparse(around or call).endswith((")[1]", ").indices"))
 
 
 def _whole(node: ast.expr | None) -> ast.expr | None:
@@ -125,8 +134,8 @@ def _whole(node: ast.expr | None) -> ast.expr | None:
 
 
 def _of_one(site: Site, outputs: torch.Tensor) -> Finding:
-    """The finding for an argmax or softmax over a single output."""
-    chosen = called(site.node) == "argmax"
+    """The finding for an argmax, max or softmax over a single output."""
+    chosen = called(site.node) != "softmax"
     return Finding(
         code="eval.wrong-axis",
         severity="error",

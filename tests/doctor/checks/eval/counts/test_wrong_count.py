@@ -973,3 +973,17 @@ def test_each_batch_counts_by_its_samples(size: str, inside: str, given: str, re
     exec(text, names)
     told = found(text + EVALUATING_LOOP.format(call="best = evaluate(model, val_loader)"), names, [WRONG_COUNT])
     assert [remedy in said for said in told.values()] == [True] * bool(remedy)
+
+
+@pytest.mark.parametrize(("indented", "wrong"), [("    ", True), ("", False)])
+def test_an_evaluation_returns_after_its_loop(indented: str, wrong: bool) -> None:
+    text = SCRIPT.replace("    accuracy = correct / total\n", "    accuracy = evaluate(val_loader)\n")
+    text += f"""
+def evaluate(batches):
+    right = seen = 0
+    for x, y in batches:
+        right += (model(x).argmax(1) == y).sum().item()
+        seen += len(y)
+    {indented}return right / seen
+"""
+    assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong

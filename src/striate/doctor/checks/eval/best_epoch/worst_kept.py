@@ -38,7 +38,7 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
         target = node.targets[0]
         names = target.elts if isinstance(target, ast.Tuple) and len(values) > 1 else [target]
         name = next((ast.unparse(n) for n, v in zip(names, values, strict=False) if v is site.node), "")
-        loaded = [load for load in loads if ast.unparse(load.args[0]) == name]
+        loaded = [load for load in loads if ast.unparse(load.args[0]) == name or _of_object(source, load, node)]
         if not any(_stored_until(source, node, site, load) for load in loaded):
             continue
         state = ast.unparse(site.node)
@@ -52,6 +52,16 @@ def not_copied(source: ScriptSource) -> Iterator[Finding]:
             why="The weights loaded at the end are those of the last epoch, not the best.",
             remedy=f"`{name} = copy.deepcopy({state})`",
         )
+
+
+def _of_object(source: ScriptSource, load: ast.Call, assignment: ast.Assign) -> bool:
+    """Whether a load takes the attribute that a method of its object assigns: `stopper.best_weights` after
+    `self.best_weights = …`."""
+    loaded, stored = load.args[0], assignment.targets[0]
+    if not isinstance(loaded, ast.Attribute) or not isinstance(stored, ast.Attribute) or loaded.attr != stored.attr:
+        return False
+    kind = next((part.name for part in source.enclosing(assignment) if isinstance(part, ast.ClassDef)), "")
+    return ast.unparse(stored.value) == "self" and type(source.value(loaded.value)).__name__ == kind
 
 
 def _stored_until(source: ScriptSource, assignment: ast.Assign, site: Site, load: ast.Call) -> bool:

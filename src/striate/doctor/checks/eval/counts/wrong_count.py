@@ -15,6 +15,7 @@ from striate.doctor.checks.eval.counts.divided import (
 )
 from striate.doctor.checks.eval.counts.evaluation_result import wrong_log, wrong_result
 from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
+from striate.doctor.checks.eval.counts.returned_early import returned_early
 from striate.doctor.checks.eval.exchanged_predictions import FEWEST as _EXCHANGED
 from striate.doctor.checks.eval.exchanged_predictions import scores_of_exchanged_predictions
 from striate.doctor.checks.eval.library_metrics import PERFECT, wrong_library_metrics
@@ -40,6 +41,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     read = chain(
         _of_all_epochs(evidence),
+        returned_early(source),
         mean_losses_divided(source),
         count_divided(source),
         by_whole_batches(source),
