@@ -239,3 +239,26 @@ def test_what_a_later_network_alone_is_asked_about_is_no_validation(
     file.write_text(TRAININGS.format(made=made, trained_on=trained_on, asked=asked))
     frame = frame_of(str(file), **names)
     assert (find_validation(TrainingLoop(print, source, "here", {}), [frame], None) is val) is own
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "is_found"),
+    [("net(b)", True), ("net(pair[0])", True), ("net(a)", False), ("net(other)", False), ("net(of_training)", False)],
+)
+def test_what_a_network_predicts_without_gradients_is_validation(
+    evaluated: str, is_found: bool, tmp_path: Path
+) -> None:
+    """Whatever its name; not the training data, and not without targets."""
+    file = tmp_path / "script.py"
+    file.write_text(
+        "for x, y in batches:\n    net(a[x]).sum().backward()\n"
+        f"with torch.no_grad():\n    accuracy = ({evaluated}.argmax(1).numpy() == t).mean()\n"
+    )
+    x, y = torch.randn(64, 4), torch.arange(64) % 3
+    train = TensorDataset(x[:48], y[:48])
+    names = {"net": nn.Linear(4, 3), "torch": torch, "a": x[:40], "of_training": train.tensors[0], "b": x[48:]}
+    names |= {"t": y[48:].numpy(), "pair": (x[48:], y[48:]), "other": torch.randn(9, 4), "t2": y[:40]}
+    batches = DataLoader(train, 16)
+    val = find_validation(TrainingLoop(print, batches, "here", {}), [frame_of(str(file), **names)], x[:16], y[:16])
+    assert (val is not None and torch.equal(val.dataset.tensors[0], x[48:])) is is_found
+    assert (val is not None and torch.equal(val.dataset.tensors[1], y[48:])) is is_found

@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from striate.doctor.evidence.read_batches import repeats_samples
+from striate.doctor.script.evaluated_arrays import evaluated_arrays
 from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
@@ -79,6 +80,8 @@ def find_validation(
             return value if inputs is None else _as_network_input(value, frames, inputs)
     if (part := _data_set(loop, frames, inputs, targets)) is not None:
         return part
+    if not found and (arrays := evaluated_arrays(loop, frames, inputs, targets)) is not None:
+        return arrays
     known, data = {id(loop.batches), *map(id, pairs.values())}, getattr(loop.batches, "dataset", None)
     others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
     others = [other for other in others if other.dataset is not data]  # loaders that a library made of the same data

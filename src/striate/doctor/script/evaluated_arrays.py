@@ -1,0 +1,80 @@
+"""Validation data by their use: tensors that a script passes to its network without gradients, whatever their names."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from striate.doctor.script.loop_syntax import syntax_of, value_of
+from striate.doctor.script.training_loop import TrainingLoop
+from striate.doctor.setup.syntax import names_in, says_no_gradient
+
+_FEWEST = 8
+
+
+def evaluated_arrays(
+    loop: TrainingLoop, frames: list[Any], inputs: torch.Tensor | None, targets: torch.Tensor | None
+) -> DataLoader[Any] | None:
+    """A loader of tensors like the training `inputs` that a running function passes to a network without gradients,
+    and of the only other variable there with as many rows like `targets`. None where there is none, where several
+    differ, and for tensors that training uses."""
+    if inputs is None or targets is None:
+        return None
+    own = [t.data_ptr() for t in getattr(getattr(loop.batches, "dataset", None), "tensors", ())]
+    for frame in frames:
+        names = {**frame.f_globals, **frame.f_locals}
+        tree = syntax_of(frame.f_code.co_filename)
+        for given in _evaluated(tree, names):
+            x = value_of(given, names)
+            alike = isinstance(x, torch.Tensor) and x.dtype == inputs.dtype and x.shape[1:] == inputs.shape[1:]
+            if not alike or len(x) < _FEWEST or x.data_ptr() in own or names_in(given) & _trained_on(tree):
+                continue
+            y = _only_targets(names, x, targets)
+            if y is not None:
+                return DataLoader(TensorDataset(x, y), batch_size=64)
+    return None
+
+
+def _evaluated(tree: ast.AST, names: dict[str, Any]) -> Iterator[ast.expr]:
+    """The only arguments of networks in blocks without gradients."""
+    for block in ast.walk(tree):
+        if not isinstance(block, ast.With) or not says_no_gradient(item.context_expr for item in block.items):
+            continue
+        for node in (part for line in block.body for part in ast.walk(line)):
+            given = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords else None
+            if isinstance(given, ast.Name | ast.Subscript) and isinstance(value_of(node.func, names), nn.Module):  # type: ignore[attr-defined]
+                yield given
+
+
+def _trained_on(tree: ast.AST) -> set[str]:
+    """Variables that loops with a backward pass use outside of blocks without gradients."""
+    found = set[str]()
+    for loop in ast.walk(tree):
+        lines = loop.body if isinstance(loop, ast.For | ast.While) else []
+        training = [line for line in lines if not isinstance(line, ast.With | ast.For | ast.While)]
+        if any(
+            isinstance(part, ast.Attribute) and part.attr == "backward" for one in training for part in ast.walk(one)
+        ):
+            found |= {name for line in training for name in names_in(line)}
+    return found
+
+
+def _only_targets(names: dict[str, Any], x: torch.Tensor, like: torch.Tensor) -> torch.Tensor | None:
+    """The variable with a target for each row of `x`, as a tensor of the type of the training targets; None where there
+    are none, or several that differ."""
+    found: list[torch.Tensor] = []
+    for value in names.values():
+        y = torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype.kind in "iuf" else value
+        if not isinstance(y, torch.Tensor) or y.shape != (len(x), *like.shape[1:]) or y is x:
+            continue
+        if y.is_floating_point() == like.is_floating_point() and not any(
+            torch.equal(y.to(like.dtype), o) for o in found
+        ):
+            found.append(y.to(like.dtype))
+    return found[0] if len(found) == 1 else None
