@@ -331,3 +331,30 @@ def test_a_remedy_of_the_scripts_own_run_is_a_sentence() -> None:
     (found,) = findings_of(OwnRun(steps=512, rates={0: [1.0] * 16 + [0.0] * 496}, ended=True), of_rewards=True)
     assert found.remedy[0].isupper()
     assert found.remedy.endswith(".")
+
+
+@pytest.mark.parametrize("trained_before", ["by another optimizer", "elsewhere", "never"])
+def test_a_trunk_that_was_trained_before_needs_no_gradient(trained_before: str) -> None:
+    torch.manual_seed(0)
+    trunk, heads = nn.Linear(16, 32), (nn.Linear(32, 4), nn.Linear(32, 4))
+    if trained_before == "elsewhere":
+        nn.init.normal_(trunk.weight, 0.5)
+    networks = [nn.Sequential(trunk, nn.ReLU(), head) for head in heads]
+    watcher = Watcher(float("inf"), {id(net): name for net, name in zip(networks, ("first", "second"), strict=True)})
+    watcher.run.in_training |= {id(part) for net in networks for part in net.modules()}
+    for net, head in list(zip(networks, heads, strict=True))[trained_before != "by another optimizer" :]:
+        optimizer = torch.optim.SGD(net.parameters(), 0.01)
+        for _ in range(60):
+            x = torch.randn(8, 16)
+            watcher.enter(net, (x,))
+            with torch.set_grad_enabled(head is heads[0]):
+                hidden = trunk(x).relu()
+            output = head(hidden)
+            watcher.leave(net, (x,), output)
+            optimizer.zero_grad()
+            watcher.backward_begins()
+            output.square().mean().backward()
+            watcher.backward(output)
+            watcher.stepping(optimizer)
+            optimizer.step()
+    assert [one.code for one in findings_of(watcher.run)] == ["model.graph-detached"] * (trained_before == "never")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from striate.doctor.checks.model.origins import looks_untrained
 from striate.doctor.checks.own_run.called_networks import (
     CHANGED,
     MANY_STEPS,
@@ -71,11 +72,14 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
     if run.steps < MANY_STEPS or run.loaded:  # loaded weights may be frozen
         return
     for network in networks_learning(run):
-        names = [
-            name
+        still = {
+            name: [parameter for parameter in part.parameters(recurse=False) if _stays(run, parameter)]
             for name, part in network.network.named_modules()
-            if id(part) in run.in_training and any(_stays(run, p) for p in part.parameters(recurse=False))
-        ]
+            if id(part) in run.in_training
+        }
+        names = [name for name, parameters in still.items() if parameters]
+        if any(looks_untrained(p) is False for parameters in still.values() for p in parameters if p.ndim > 1):
+            continue  # trained before, as in a training on other data
         if names and not run.held & {id(p) for p in network.network.parameters()} <= run.without_gradient.keys():
             yield (
                 listed_names(names),
