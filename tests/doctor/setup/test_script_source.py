@@ -128,3 +128,18 @@ def test_a_fault_in_the_code_is_named_and_its_remedy_is_the_healthy_line(name: s
 
 def test_a_script_as_everyone_writes_it_is_healthy() -> None:
     assert found(SCRIPT, values()) == {}
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "lowest"),
+    [
+        ("model(x).argmin(1) == y", True),
+        ("outputs = model(x)\ntorch.argmin(outputs, 1) == y", True),
+        ("model(x).argmax(1) == y", False),
+        ("losses.argmin()\nmodel(x).argmax(1) == y", False),
+        ("losses.argmin()", False),
+    ],
+)
+def test_whether_the_lowest_output_is_the_prediction(evaluated: str, lowest: bool) -> None:
+    names = {"model": nn.Linear(2, 3), "torch": torch, "losses": torch.zeros(3)}
+    assert ScriptSource({"s.py": ast.parse(evaluated)}, names, ("s.py", 1, 1), 1).predicts_lowest is lowest

@@ -30,7 +30,7 @@ class Predictions:
     """Predictions for several batches, on the CPU."""
 
     outputs: torch.Tensor
-    """(N, …)."""
+    """(N, …); with the other sign where the script takes the class with the lowest output."""
     targets: torch.Tensor | None
     """(N, …) as the loader yields them, or as the step scales them; None without targets."""
     loss: float
@@ -120,6 +120,8 @@ def predict(
         raise NoEvidence("the network's outputs have several shapes")
     if len({tensor.shape[1:] for tensor in targets}) > 1 or any(not tensor.ndim for tensor in targets):
         raise NoEvidence("the targets have several shapes")
+    if setup.source is not None and setup.source.predicts_lowest:
+        outputs = [-output for output in outputs]
     return Predictions(torch.cat(outputs), torch.cat(targets) if targets else None, loss / max(count, 1))
 
 

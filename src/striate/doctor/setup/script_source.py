@@ -236,6 +236,17 @@ class ScriptSource:
             return node.attr in ("data", "logits") and self.is_prediction(node.value, names)
         return (isinstance(node, ast.Name) and node.id in names) or (node is not None and self.runs_network(node))
 
+    @cached_property
+    def predicts_lowest(self) -> bool:
+        """Whether the script only takes the class with the lowest output, as of distances or negative log
+        probabilities: `model(x).argmin(1)`."""
+        taken = set[str]()
+        for site in self.calls("argmin", "argmax"):
+            owner, names = receiver_of(site.node), self.predictions_in(self.scope_of(site.node))
+            if any(self.is_prediction(part, names) for part in (owner, *site.node.args[:1])):
+                taken.add(called(site.node))
+        return taken == {"argmin"}
+
     def _returns_prediction(self, function: Function) -> bool:
         """Whether a function returns a network's output, or a tuple that begins with it, at every return."""
         if function not in self._returning:

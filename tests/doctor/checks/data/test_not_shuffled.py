@@ -166,3 +166,15 @@ def test_classes_beside_a_quantity_that_the_step_exchanges(ordered: bool) -> Non
     loader = DataLoader(TensorDataset(x, ways, speeds), 16)
     said = asked_in_script(NOT_SHUFFLED, Clips(), loader, optimizer=adam, step=mirrored)
     assert [one.code for one in said] == ["data.not-shuffled"] * ordered
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_sorted_classes_count_where_the_trial_is_too_short_to_learn(ordered: bool) -> None:
+    """Twenty classes of fifteen samples, of which a batch has three: a rate that learns in some epochs."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(20).repeat_interleave(15)
+    x = nn.functional.one_hot(y, 20).float() + 0.1 * torch.randn(300, 20, generator=generator)
+    order = torch.arange(300) if ordered else torch.randperm(300, generator=generator)
+    slow = lambda parameters: torch.optim.SGD(parameters, lr=1e-5)  # noqa: E731
+    found = asked(NOT_SHUFFLED, nn.Linear(20, 20), DataLoader(TensorDataset(x[order], y[order]), 40), optimizer=slow)
+    assert [one.code for one in found] == ["data.not-shuffled"] * ordered

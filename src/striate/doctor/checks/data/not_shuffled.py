@@ -55,7 +55,7 @@ def _findings(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[
     between = between_stretches(targets, stretch)
     if between < LIKE:
         return
-    gain, words = _gain_shuffled(evidence)
+    gain, words = _gain_shuffled(evidence, float(targets.mean(0).max()) if is_class else None)
     matters = is_class and _one_after_the_other(evidence, numbers) if gain is None else gain >= GAIN
     if between < ALIKE and not matters:
         return
@@ -160,8 +160,10 @@ def between_stretches(targets: torch.Tensor, stretch: int) -> float:
     return max(0.0, (between - 1 / stretch) / (1 - 1 / stretch))
 
 
-def _gain_shuffled(evidence: Evidence) -> tuple[float | None, str]:
-    """By how much the score of the trial rises with the same samples in shuffled batches, and that in words."""
+def _gain_shuffled(evidence: Evidence, commonest: float | None) -> tuple[float | None, str]:
+    """By how much the score of the trial rises with the same samples in shuffled batches, and that in words. None where
+    the trial is too short to learn even these better than guessing the most frequent class, of the share `commonest`.
+    """
     shuffled = reshuffled(evidence.train.raw)
     if shuffled is None:
         return None, ""
@@ -172,7 +174,7 @@ def _gain_shuffled(evidence: Evidence) -> tuple[float | None, str]:
         )
     except NoEvidence:
         return None, ""
-    if own is None or other is None:
+    if own is None or other is None or (commonest is not None and max(own, other) < commonest + GAIN):
         return None, ""
     steps = len(evidence.trial.rows)
     measure = "accuracy" if evidence.setup.classifies else "explained share"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from for_checks.asked import adam, asked, asked_in_script, digits, perceptron, p
 from for_checks.claims import Flow, hazard_step, hazards, likelihood, sensors
 from for_checks.pictures import places
 from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
+from striate.doctor.evidence.clock import NoEvidence
 
 
 def momentum(parameters: object) -> torch.optim.Optimizer:
@@ -195,3 +197,19 @@ def test_a_network_that_rescales_what_was_scaled_already(twice: bool) -> None:
     train = DataLoader(TensorDataset(x, y), 32, shuffle=True)
     found = said(NOT_NORMALIZED, model, train, optimizer=lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9))
     assert ["after the network's own scaling" in one.where for one in found] == [True] * twice
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_norm_that_would_normalize_inputs_is_judged_by_its_mode(training: bool) -> None:
+    """In evaluation mode with its first statistics it does not: `model.mode` says so."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm2d(1), perceptron()).train(training)
+    bytes_ = [(255 * x, y) for x, y in digits()]
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Any:
+        return stepped(loss(model(batch[0]), batch[1]), optimizer)
+
+    found: list[Any] = []
+    with suppress(NoEvidence):
+        found = asked(NOT_NORMALIZED, model, bytes_, optimizer=adam, step=step)
+    assert not found

@@ -15,6 +15,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.common import score
 from striate.doctor.checks.loss.degenerate.flow_likelihood import is_flow
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
+from striate.doctor.checks.model.mode import never_measured
 from striate.doctor.checks.model.saturated import SATURATED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import are_of_batch, predicts_targets
@@ -110,6 +111,8 @@ def _find_not_normalized(evidence: Evidence) -> Iterable[Finding]:
         if rescaled is None or not (scales := _scales(rescaled[1])).odd:
             return
         place = rescaled[0]
+    if _normalizes_first(evidence):
+        raise NoEvidence("a batch norm would normalize the inputs first, but it is in evaluation mode from the start")
     if scales.of == "column" and not are_of_batch(evidence, given.cpu()):
         raise NoEvidence("the network's input is computed by another network: it is not columns of the data")
     own, fixed, trial = _trial_standardized(evidence, scales, place)
@@ -226,6 +229,15 @@ def _of_restored(evidence: Evidence, scales: _Scales, given: torch.Tensor, *, an
         "sees the large columns, or units saturate.",
         remedy=_remedy(scales),
     )
+
+
+def _normalizes_first(evidence: Evidence) -> bool:
+    """Whether the first layer with weights is a batch norm in evaluation mode with its initial statistics."""
+    layers = ((name, part) for name, part in evidence.fresh.model.named_modules())
+    first = next(
+        ((name, part) for name, part in layers if isinstance(getattr(part, "weight", None), nn.Parameter)), None
+    )
+    return first is not None and evidence.first.modes.get(first[0]) is False and never_measured(first[1])
 
 
 def _rescaled(evidence: Evidence) -> tuple[str, torch.Tensor] | None:

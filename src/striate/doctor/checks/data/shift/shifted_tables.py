@@ -12,6 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaf, leaves
 from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import names_in
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -181,15 +182,25 @@ def _targets_apart(evidence: Evidence) -> tuple[str | None, bool]:
 
 
 def _may_scale_back(source: ScriptSource) -> bool:
-    """Whether a script may bring predictions into another unit, by a scaler's method, or a factor and an offset."""
+    """Whether a script may bring predictions into another unit, by a scaler's method, or a factor and an offset of
+    predictions or of what a function gets."""
     for node in source.nodes(ast.Attribute, ast.BinOp):
         if isinstance(node, ast.Attribute) and node.attr == "inverse_transform":
             return True
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-            sides = [side.op for side in (node.left, node.right) if isinstance(side, ast.BinOp)]
-            if any(isinstance(op, ast.Mult) for op in sides):
+        sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) else ()
+        for side in sides:
+            if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Mult) and _may_be_predicted(source, side):
                 return True
     return False
+
+
+def _may_be_predicted(source: ScriptSource, product: ast.BinOp) -> bool:
+    """Whether a factor of a product is a prediction, or a parameter of the function that computes it."""
+    scope = source.scope_of(product)
+    given = {one.arg for one in ast.walk(scope) if isinstance(one, ast.arg)}
+    factors = (product.left, product.right)
+    predicted = source.predictions_in(scope)
+    return bool(names_in(product) & given) or any(source.is_prediction(one, predicted) for one in factors)
 
 
 SHIFTED_TABLES = Check(
