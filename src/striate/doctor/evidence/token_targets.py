@@ -9,7 +9,7 @@ import torch
 
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.batch import Path, leaves
+from striate.doctor.setup.batch import Path, leaves, main_tensor, parts
 
 CLASS_LOSSES = ("cross_entropy", "nll_loss")
 SAME = 0.9
@@ -46,7 +46,11 @@ def by_position(call: LossCall, tokens: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def goes_along_first_axis(evidence: Evidence) -> bool:
-    """Whether inputs are (positions, samples): the targets of the loss are their next tokens along axis 0."""
+    """Whether inputs are (positions, samples, …): the targets are their next tokens or values along axis 0."""
+    x, y = (main_tensor(part) for part in parts(evidence.train.raw[0]))
+    alike = x is not None and y is not None and x.shape == y.shape and x.ndim > 1 and min(x.shape[:2]) > 2
+    if alike and torch.equal(x[1:], y[:-1]) and not torch.equal(x[:, 1:], y[:, :-1]):  # type: ignore[index]
+        return True
     for call in class_losses(evidence):
         for _, _, tokens in token_inputs(evidence):
             if call.target.numel() == tokens.numel():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
-from striate.doctor.setup.syntax import names_in, says_no_gradient
+from striate.doctor.setup.syntax import called, definition_of, names_in, says_no_gradient
 
 _FEWEST = 8
 
@@ -30,26 +32,40 @@ def evaluated_arrays(
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         tree = syntax_of(frame.f_code.co_filename)
-        for given in _evaluated(tree, names):
+        for given, partner in _evaluated(tree, names):
             x = value_of(given, names)
             alike = isinstance(x, torch.Tensor) and x.dtype == inputs.dtype and x.shape[1:] == inputs.shape[1:]
             if not alike or len(x) < _FEWEST or x.data_ptr() in own or names_in(given) & _trained_on(tree):
                 continue
-            y = _only_targets(names, x, targets)
+            y = _only_targets(names if partner is None else {"": value_of(partner, names)}, x, targets)
             if y is not None:
                 return DataLoader(TensorDataset(x, y), batch_size=64)
     return None
 
 
-def _evaluated(tree: ast.AST, names: dict[str, Any]) -> Iterator[ast.expr]:
-    """The only arguments of networks in blocks without gradients."""
+def _evaluated(tree: ast.AST, names: dict[str, Any]) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    """The only arguments of networks in blocks without gradients; and each two arguments in a row of functions of the
+    script that predict without gradients and train nothing, `evaluate(net, x, y)`."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) > 2):
+        function = inspect.unwrap(value_of(call.func, names) or len)
+        if getattr(function, "__module__", "") == "__main__" and only_evaluates(function):
+            yield from pairwise(part for part in call.args if isinstance(part, ast.Name | ast.Subscript))
     for block in ast.walk(tree):
         if not isinstance(block, ast.With) or not says_no_gradient(item.context_expr for item in block.items):
             continue
         for node in (part for line in block.body for part in ast.walk(line)):
             given = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords else None
             if isinstance(given, ast.Name | ast.Subscript) and isinstance(value_of(node.func, names), nn.Module):  # type: ignore[attr-defined]
-                yield given
+                yield given, None
+
+
+def only_evaluates(function: Callable[..., Any]) -> bool:
+    """Whether a function predicts without gradients, and trains nothing."""
+    tree = definition_of(function)
+    nodes = [] if tree is None else list(ast.walk(tree))
+    without = (part for node in nodes for part in getattr(node, "decorator_list", []) + getattr(node, "items", []))
+    without_gradients = says_no_gradient(getattr(part, "context_expr", part) for part in without)
+    return without_gradients and not any(called(node) == "backward" for node in nodes)
 
 
 def _trained_on(tree: ast.AST) -> set[str]:

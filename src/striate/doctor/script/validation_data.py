@@ -18,12 +18,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from striate.doctor.evidence.read_batches import repeats_samples
-from striate.doctor.script.evaluated_arrays import evaluated_arrays
+from striate.doctor.script.evaluated_arrays import evaluated_arrays, only_evaluates
 from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.syntax import called, definition_of, last_name, says_no_gradient, variable_of
+from striate.doctor.setup.syntax import called, definition_of, last_name, variable_of
 from striate.models.preserved_state import same_random_state
 
 _FAR = 0.5
@@ -183,17 +183,9 @@ def _is_evaluated(name: str, frames: list[Any]) -> bool:
             given = node.args if isinstance(node, ast.Call) else []
             if any(last_name(part).lower() == name for part in given):
                 function = inspect.unwrap(value_of(node.func, names) or len)  # type: ignore[attr-defined]
-                if getattr(function, "__module__", "") == "__main__" and _only_evaluates(function):
+                if getattr(function, "__module__", "") == "__main__" and only_evaluates(function):
                     return True
     return False
-
-
-def _only_evaluates(function: Callable[..., Any]) -> bool:
-    tree = definition_of(function)
-    nodes = [] if tree is None else list(ast.walk(tree))
-    without = (part for node in nodes for part in getattr(node, "decorator_list", []) + getattr(node, "items", []))
-    without_gradients = says_no_gradient(getattr(part, "context_expr", part) for part in without)
-    return without_gradients and not any(called(node) == "backward" for node in nodes)
 
 
 def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:

@@ -471,3 +471,44 @@ def test_a_softmax_over_the_samples_in_the_network_is_named() -> None:
     (one,) = asked(BATCH_MIXING, model, digits(), loss=nn.NLLLoss())
     assert (one.where.split(" in ")[0], one.threshold) == ("log_softmax", "no operation over axis 0")
     assert "over the classes" in one.remedy
+
+
+@pytest.mark.parametrize("next_values", [True, False])
+def test_a_series_of_which_the_next_values_are_predicted_goes_along_axis_0(next_values: bool) -> None:
+    class Forecaster(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.rnn, self.out = nn.LSTM(1, 16), nn.Linear(16, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            told: Tensor = self.out(self.rnn(x)[0])
+            return told
+
+    series = torch.randn(200, 8, 1, generator=torch.Generator().manual_seed(0))
+    x = series[:-1]
+    y = series[1:] if next_values else x.flip(1)
+    batches = [(x[i : i + 20], y[i : i + 20]) for i in range(0, 180, 20)]
+    found: list[Any] = []
+    with suppress(NoEvidence):
+        found = said(BATCH_MIXING, Forecaster(), batches, loss=nn.MSELoss())
+    assert bool(found) is not next_values
+
+
+@pytest.mark.parametrize(("joined", "severity"), [(True, "note"), (False, "warning")])
+def test_batch_norm_of_an_episode_is_a_note(joined: bool, severity: str) -> None:
+    """Its examples and queries go through the network together, on purpose."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8, track_running_stats=False), nn.ReLU(), nn.Flatten())
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        x = torch.cat([batch[0], batch[0].flip(-1)]) if joined else batch[0]
+        z = model(x)
+        value: Tensor = loss(-torch.cdist(z[: len(batch[0])], z[-len(batch[0]) :]), torch.arange(len(batch[0])))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    found = said(BATCH_MIXING, net, digits(), loss=nn.CrossEntropyLoss(), step=step)
+    assert [one.severity for one in found] == [severity]

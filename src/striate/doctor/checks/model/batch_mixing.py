@@ -26,7 +26,7 @@ from striate.doctor.setup.batch import are_records, copied, main_tensor, parts, 
 from striate.doctor.setup.preserved_state import same_draws, same_values
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import ModuleCall, module_calls
-from striate.records import Finding
+from striate.records import Finding, Severity
 from striate.wording import several
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -95,7 +95,7 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
         place = _first_that_mixes(evidence, small, others, tolerance, rows, len(one), directly)
         layer = dict(evidence.fresh.model.named_modules()).get(place)
         if cut or _goes_along_axis_0(layer):  # rows that cannot be cut may be nodes of a graph, which do interact
-            yield _mixes(place, layer, far, tolerance)
+            yield _mixes(place, layer, far, tolerance, joined=len(one) > size)
         return
     if not free or not cut or len(one) != size:
         return  # the batch cannot be made smaller
@@ -236,10 +236,12 @@ def _goes_along_axis_0(layer: nn.Module | None) -> bool:
     return isinstance(layer, _SEQUENCE) and not getattr(layer, "batch_first", True)
 
 
-def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float) -> Finding:
+def _mixes(place: str, layer: nn.Module | None, far: float, tolerance: float, *, joined: bool) -> Finding:
+    """`joined`: whether the step passes several parts of the batch to the network at once."""
+    severity: Severity
     severity, fix = "error", "Keep axis 0 apart: `x.flatten(1)`, `x.mean((2, 3))`, `softmax(x, dim=1)`."
     if isinstance(layer, BATCH_NORM):
-        severity = "warning"
+        severity = "note" if joined else "warning"  # the examples and queries of an episode belong together
         fix = f"Let {place} keep running statistics, `track_running_stats=True`, and do not put it into training mode."
     elif _goes_along_axis_0(layer):
         fix = f"`{type(layer).__name__}(…, batch_first=True)` for {place}, which now treats the samples as a sequence."
@@ -289,10 +291,10 @@ def _outputs_by_layer(evidence: Evidence, batch: Any, count: int, directly: bool
     return found
 
 
-def _finding(severity: str, where: str, measured: str, tolerance: float, fix: str) -> Finding:
+def _finding(severity: Severity, where: str, measured: str, tolerance: float, fix: str) -> Finding:
     return Finding(
         code=_CODE,
-        severity="error" if severity == "error" else "warning",
+        severity=severity,
         where=where,
         measured=measured,
         threshold=f"{tolerance:g} standard deviations, for rounding" if tolerance else "no operation over axis 0",

@@ -77,6 +77,8 @@ WRONG = {
     "train, val = random_split(x, [80, 20])",
     "lists": "a, b = load()\nx = [turn(one) for one in a for _ in range(2)]\ny = [one for one in b for _ in range(2)]\n"
     f"{SKLEARN}",
+    "appended": "xs = []\nfor path in files:\n    one = read(path)\n    xs.append(one)\n    for _ in range(5):\n"
+    f"        xs.append(turn(one))\nx = np.stack(xs) / 255\nx = x - x.mean()\n{SKLEARN}",
     "positions": "x = torch.cat([x, 0.9 * x])\nids = np.random.permutation(len(x))\n"
     "train, val = ids[:80], ids[80:]\na = x[train]\nb = x[val]",
 }
@@ -107,6 +109,8 @@ RIGHT = {
     f"y = np.repeat(np.arange(10), 9)\n{SKLEARN}",
     "many of a prototype": "x = np.stack([noisy(one) for one in d.images for _ in range(100)])\n"
     f"y = np.repeat(d.target, 100)\n{SKLEARN}",
+    "drawn in a loop": "xs = []\nfor kind in kinds:\n    for _ in range(50):\n        xs.append(draw(kind))\n"
+    f"x = np.stack(xs)\n{SKLEARN}",
     "parts of each": "x = np.stack([cut(one, i) for one in d.images for i in range(4)])\n"
     f"y = np.repeat(d.target, 4)\n{SKLEARN}",
     "several after": "train_x, val_x, train_y, val_y = train_test_split(d.images, d.target)\n"

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, digits, loop, more_rows, perceptron, read, said, stepped
+from for_checks.asked import adam, asked, digits, loop, more_rows, perceptron, read, said, stepped
 from for_checks.networks import two_layers
 from for_checks.scripts import found, found_in_library, values
 from striate.doctor.checks.model.evaluated.copies import are_best_so_far, are_saved_again
@@ -600,3 +600,23 @@ def test_a_network_that_each_epoch_creates_is_not_the_trained_one(then: str, rig
     names["model"] = perceptron()
     names["optimizer"] = torch.optim.SGD(names["model"].parameters(), lr=0.1)
     assert (found(text, names, [EVALUATES_UNTRAINED]) == {}) is right
+
+
+@pytest.mark.parametrize("matters", [True, False])
+def test_a_layer_whose_output_no_prediction_uses_is_not_evaluated(matters: bool) -> None:
+    """As the pooler of a transformer, which its owner leaves out."""
+
+    class WithPooler(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.trunk, self.pooler, self.out = nn.Linear(64, 32), nn.Linear(32, 32), nn.Linear(32, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = self.trunk(x.flatten(1)).relu()
+            pooled = self.pooler(hidden)
+            told: Tensor = self.out(hidden + pooled if matters and not self.training else hidden)
+            return told
+
+    found = asked(EVALUATES_UNTRAINED, WithPooler(), digits(), loss=LOSS, optimizer=adam)
+    assert [one.code for one in found] == ["model.evaluates-untrained"] * matters

@@ -26,6 +26,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if not (isinstance(tokens, torch.Tensor) and isinstance(labels, torch.Tensor) and tokens.shape == labels.shape):
             raise NoEvidence("its batches have no input_ids and labels of the same shape")
         counts = (labels != _IGNORED)[:, :-1]
+        if isinstance(attended := batch.get("attention_mask"), torch.Tensor) and attended.shape == tokens.shape:
+            counts = counts & attended[:, 1:].bool()  # behind the last token the input is padding
         counted += int(counts.sum())
         here += int((labels[:, :-1] == tokens[:, :-1])[counts].sum())
         following += int((labels[:, :-1] == tokens[:, 1:])[counts].sum())

@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.sample_variants import are_sample_variants
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import CONCATENATIONS, Function, ScriptSource
-from striate.doctor.setup.syntax import argument, called, names_in, receiver_of, variable_of
+from striate.doctor.setup.syntax import argument, called, names_in, receiver_of, stored_in, variable_of
 from striate.records import Finding, Remedy
 
 _REPEATED = ("repeat", "tile", "repeat_interleave")
@@ -32,10 +32,13 @@ _DRAWN = ("randperm", "permutation")
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
+    variants = {one for tree in source.trees.values() for one in _lists_of_variants(tree)}
     for tree in source.trees.values():
         for node in (part for part in ast.walk(tree) if isinstance(part, ast.Assign)):
             copied, fitted = _copied(node, source), _fitted_to_targets(node, source)
-            named = [*((name, _COPIES) for name in copied), *((name, _TARGETS) for name in fitted)]
+            made = _names(node.targets[0])[:1] if names_in(node.value) & variants else []
+            made = made if _derives(node.value, variants, whole_only=True) else []
+            named = [*((name, _COPIES) for name in (*copied, *made)), *((name, _TARGETS) for name in fitted)]
             for name, (done, why) in named:
                 split = _split_after(node, name, source)
                 if split is not None:
@@ -255,6 +258,20 @@ def _appended(inside: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
                 counted = called(loop.iter) == "range" and "len" not in ast.unparse(loop.iter)
                 if isinstance(owner, ast.Name) and counted:
                     yield owner.id, part.args[0]
+
+
+def _lists_of_variants(tree: ast.Module) -> Iterator[str]:
+    """Lists to which a loop over samples appends each sample and then its variants, as `for _ in range(5):
+    images.append(change(image))`."""
+    for outer in (part for part in ast.walk(tree) if isinstance(part, ast.For)):
+        inner = [part for line in outer.body for part in ast.walk(line)]
+        assigned = (name for part in inner if isinstance(part, ast.Assign) for name in stored_in(part))
+        samples = stored_in(outer.target) | set(assigned)
+        direct = (line.value for line in outer.body if isinstance(line, ast.Expr) and called(line.value) == "append")
+        whole = {variable_of(call.func.value) for call in direct if isinstance(call.func, ast.Attribute)}  # type: ignore[attr-defined]
+        for name, made in _appended(inner):
+            if name in whole and isinstance(made, ast.Call) and names_in(made) & samples:
+                yield name
 
 
 def _holds_variants(call: ast.Call, wholes: set[str], derived: set[str]) -> bool:

@@ -50,6 +50,9 @@ def _other_in_evaluation(evidence: Evidence) -> Iterator[Finding]:
     names = [name for name in unchanged_parameters(evidence.trial) if name in only and parameters[name].ndim > 1]
     if not names or not (are_untrained(evidence.fresh.model, set(names)) or _are_copies(parameters, names)):
         return
+    known = dict(evidence.fresh.model.named_parameters())
+    if not _matter(evidence, [known[name] for name in names]):
+        return  # computed, but part of no prediction
     yield _without_training(
         evidence,
         names,
@@ -112,12 +115,7 @@ def _unchanged_buffers(evidence: Evidence) -> Iterator[Finding]:
     ]
     if not stale:
         return
-    with preserved(model), torch.no_grad():
-        own = eval_outputs(evidence, evidence.train.raw[0])
-        for name in stale:
-            model.get_buffer(name).add_(1.0)
-        changed = eval_outputs(evidence, evidence.train.raw[0])
-    if own.shape != changed.shape or not torch.equal(own, changed):
+    if _matter(evidence, [model.get_buffer(name) for name in stale]):
         yield CHECK.finding(
             severity="error",
             where=listed_names(stale),
@@ -128,6 +126,21 @@ def _unchanged_buffers(evidence: Evidence) -> Iterator[Finding]:
             remedy="write the average into the buffer, within `torch.no_grad()`: `average.mul_(decay).add_(weight, "
             "alpha=1 - decay)`; `average = ...` only assigns a variable",
         )
+
+
+def _matter(evidence: Evidence, tensors: list[torch.Tensor]) -> bool:
+    """Whether predictions in evaluation mode depend on these tensors of the network."""
+    original = [tensor.detach().clone() for tensor in tensors]
+    with preserved(evidence.fresh.model), torch.no_grad():
+        own = eval_outputs(evidence, evidence.train.raw[0])
+        try:
+            for tensor in tensors:
+                tensor.add_(torch.rand_like(tensor))
+            changed = eval_outputs(evidence, evidence.train.raw[0])
+        finally:
+            for tensor, values in zip(tensors, original, strict=True):
+                tensor.copy_(values)
+    return own.shape != changed.shape or not torch.equal(own, changed)
 
 
 def _are_copies(parameters: Mapping[str, torch.Tensor], names: list[str]) -> bool:
