@@ -23,7 +23,8 @@ from starlette.concurrency import run_in_threadpool
 
 from striate.data.dataset import Preparation
 from striate.data.media.every_medium import PICTURE, medium_of
-from striate.data.media.image.pictures import REPLACE, UnreadableImage, decode_image
+from striate.data.media.image.pictures import UnreadableImage, decode_image
+from striate.data.media.medium import REPLACE
 from striate.data.sources.named import catalogue, info, place
 from striate.errors import DataError, RunError, StriateError
 from striate.machine.allocator import trim

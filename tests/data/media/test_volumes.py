@@ -128,6 +128,22 @@ def test_a_folder_of_slices_is_one_volume_in_hounsfield_units(tmp_path: Path) ->
         read_header(dicom(tmp_path / "gap", values, left_out=2), "gap")
 
 
+def test_single_slices_in_class_folders_get_a_remedy_that_works(tmp_path: Path) -> None:
+    values, rows = RNG.integers(0, 2000, (8, 4, 5)), ["path,label"]
+    for label in ("a", "b"):
+        dicom(tmp_path / label, values := values + 1)
+        for number, file in enumerate(sorted((tmp_path / label).iterdir())):
+            one = pydicom.dcmread(file)
+            one.SeriesInstanceUID = f"1.2.{number}"
+            one.save_as(file)
+            rows.append(f"{label}/{file.name},{label}")
+    with pytest.raises(DataError, match="slices of 8 series") as found:
+        load_dataset(DataConfig(source=str(tmp_path)))
+    assert "manifest .csv (path,label)" in found.value.remedy
+    (tmp_path / "all.csv").write_text("\n".join(rows))
+    assert len(list_source(DataConfig(source=str(tmp_path / "all.csv")))) == 16
+
+
 def test_stacks_of_pages_and_arrays_are_volumes(tmp_path: Path) -> None:
     stack = ARRAY.transpose(2, 1, 0).copy()
     for k in range(4):

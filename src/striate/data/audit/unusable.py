@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from striate.data.annotations.annotation_kinds import annotation_kind
@@ -14,6 +13,7 @@ from striate.data.audit.readings import find_quantity
 from striate.data.audit.sample_finding import some
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
+from striate.data.media.medium import REPLACE
 from striate.data.scan import Scan
 from striate.errors import DataError
 from striate.wording import listed, several
@@ -37,12 +37,13 @@ def refuse_unusable(
     if not split:
         many, (number, why) = listing.medium.many, next(iter(unreadable.items()), (0, "no samples"))
         limit = larger_limit(unreadable)
-        install = re.search(r"pip install '[^']+'", why)
         raise DataError(
             where,
             f"none of {several(len(unreadable), 'file')} can be read; {listing.paths[number]}: {why}",
             f"at least one readable {listing.medium.one}",
-            f"--data.max_pixels {limit}" if limit else install[0] if install else f"check that these files are {many}",
+            f"--data.max_pixels {limit}"
+            if limit
+            else _own_remedy(listing, number) or f"check that these files are {many}",
         )
     assert config is not None, "something is readable"
     needed = ("train", "val", "test") if config.test_fraction > 0 else ("train", "val")
@@ -91,6 +92,18 @@ def refuse_unusable(
         )
     if listing.annotation == "class":
         _refuse_classes(listing, where, split, config.labels)
+
+
+def _own_remedy(listing: Listing, number: int) -> str | None:
+    """The remedy of the error that reading the header of a file raises, if it is more than to replace the file."""
+    assert listing.read is not None, "arrays are readable"
+    try:
+        listing.medium.header(listing.read(number), listing.paths[number], max_pixels=DataConfig().max_pixels)
+    except DataError as error:
+        return None if error.remedy == REPLACE else error.remedy
+    except OSError:
+        pass
+    return None
 
 
 def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str], labels: str | None) -> None:

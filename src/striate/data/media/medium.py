@@ -161,12 +161,14 @@ Planned = tuple[Preparation, tuple[str, ...], tuple[Finding, ...]]
 """The preparation of inputs, notes on what was decided, and findings."""
 
 
+REPLACE = "replace the file, or leave it out"
+"""The remedy where nothing more specific is known."""
+
+
 class Unreadable(DataError):
     """A file that cannot be read; `reason` says why."""
 
-    def __init__(
-        self, where: str, reason: str, expected: str, remedy: str = "replace the file, or leave it out"
-    ) -> None:
+    def __init__(self, where: str, reason: str, expected: str, remedy: str = REPLACE) -> None:
         self.reason = reason
         super().__init__(where, reason, expected, remedy)
 

@@ -38,7 +38,7 @@ from PIL import Image, UnidentifiedImageError
 from striate.data.config import Fit
 from striate.data.media.image.fitting import Reduced, pixels_of, place_picture, place_reduced, uncropped_size
 from striate.data.media.image.jpeg import decode_plain_jpeg, plain_jpeg_header, reduce_decoding
-from striate.data.media.medium import MOST_TILED_PIXELS, Preparation, Unreadable
+from striate.data.media.medium import MOST_TILED_PIXELS, REPLACE, Preparation, Unreadable
 from striate.wording import several
 
 _lock = threading.Lock()
@@ -103,10 +103,6 @@ TURNS = {
 """The transposition that makes a picture upright, by its EXIF orientation."""
 _ORIENTATION = 0x0112
 _TURNED = frozenset(TURNS[number] for number in (5, 6, 7, 8))
-
-
-REPLACE = "replace the file, or leave it out"
-"""The remedy where nothing more specific is known."""
 
 
 class UnreadableImage(Unreadable):

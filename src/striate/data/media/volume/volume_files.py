@@ -415,7 +415,10 @@ def _open_dicom(raw: bytes, where: str) -> _Opened:
     series = {str(head.get("SeriesInstanceUID", "")) for head, _ in slices}
     if len(series) > 1:
         raise Unreadable(
-            where, f"slices of {len(series)} series", "one series per folder", "put each series into its own folder"
+            where,
+            f"slices of {len(series)} series, but a folder of slices is read as one volume",
+            "one series per folder",
+            "list the files in a manifest .csv (path,label), or put each series into a folder of its own",
         )
     first = slices[0][0]
     rows, columns = int(first.Rows), int(first.Columns)
