@@ -177,6 +177,14 @@ def test_the_pixels_of_a_rotated_box_are_those_after_the_turn() -> None:
         assert np.array_equal(_area(corners), expected)
 
 
+def test_labels_of_yolo_without_an_image_are_named(tmp_path: Path) -> None:
+    write_yolo(tmp_path, made_images(12))
+    (tmp_path / "images" / "train" / "000.png").unlink()
+    found = _codes_of(tmp_path)
+    assert "1 file of boxes without an image of the same name: labels/train/000.txt" in found["data.misplaced"]
+    assert "data.ignored" not in found
+
+
 def test_exchanged_corners_are_named(tmp_path: Path) -> None:
     table = write_table(tmp_path, made_images(12))
     lines = table.read_text().splitlines()

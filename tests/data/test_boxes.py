@@ -201,6 +201,14 @@ def _with_another_category(folder: Path) -> tuple[str, ...]:
     return ("instances_val.json", "annotations[0]", "70")
 
 
+def _with_a_damaged_split(folder: Path) -> tuple[str, ...]:
+    """Cut off before its first key, so that it does not look like COCO."""
+    write_coco(folder, made_images(8))
+    file = folder / "annotations" / "instances_val.json"
+    file.write_bytes(file.read_bytes()[:5])
+    return ("instances_val.json", "no JSON")
+
+
 def _with_a_word(folder: Path) -> tuple[str, ...]:
     write_yolo(folder, made_images(8))
     file = folder / "labels" / "train" / "000.txt"
@@ -267,6 +275,7 @@ def _with_an_entity(folder: Path) -> tuple[str, ...]:
         _without_a_name,
         _with_another_class,
         _with_another_category,
+        _with_a_damaged_split,
         _with_a_word,
         _with_a_class_below_zero,
         _with_texts_for_numbers,

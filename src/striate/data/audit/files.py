@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.sample_finding import SampleFinding, one_group_each, some
+from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
 from striate.data.sources.tree import is_hidden
 from striate.records import Finding, Remedy, option_remedy
@@ -126,7 +127,19 @@ def find_unread_formats(evidence: DataEvidence) -> SampleFinding | None:
 
 
 def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
-    """`data.misplaced`: samples outside the folders that are searched."""
+    """`data.misplaced`: samples outside the folders that are searched; annotations without their samples."""
+    if texts := _labels_alone(evidence.listing):
+        return SampleFinding(
+            Finding(
+                code="data.misplaced",
+                severity="warning",
+                where=evidence.listing.source,
+                measured=f"{several(len(texts), 'file')} of boxes without an image of the same name: {some(texts)}",
+                threshold="0 files",
+                why="Training does not use these boxes.",
+                remedy="Add the missing images, or remove these files.",
+            )
+        )
     names = [name for name in evidence.listing.ignored if not _hidden(name) and is_sample(name)]
     if not names:
         return None
@@ -154,13 +167,23 @@ def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
 
 def find_others(evidence: DataEvidence) -> SampleFinding | None:
     """`data.ignored`: other files that are not used."""
-    names = [n for n in evidence.listing.ignored if not _hidden(n) and not _unread(n) and not is_sample(n)]
+    alone = set(_labels_alone(evidence.listing))
+    others = [name for name in evidence.listing.ignored if name not in alone]
+    names = [n for n in others if not _hidden(n) and not _unread(n) and not is_sample(n)]
     mark = find_ignored(replace(evidence, listing=replace(evidence.listing, ignored=tuple(names))))
     if mark is None or evidence.listing.inputs is not None:
         return mark
     return SampleFinding(
         replace(mark.finding, why="They are neither samples, by their suffixes, nor annotations of samples.")
     )
+
+
+def _labels_alone(listing: Listing) -> list[str]:
+    """Files of boxes in labels/, as of YOLO, whose images are missing."""
+    if not any(boxed.relative for boxed in listing.boxes):
+        return []
+    texts = [name for name in listing.ignored if name.endswith(".txt") and not _hidden(name)]
+    return [name for name in texts if "labels" in name.split("/")[:-1]]
 
 
 def _hidden(name: str) -> bool:

@@ -36,14 +36,22 @@ def json_files(tree: Tree, only: str | None = None) -> list[str]:
 
 
 def coco_files(tree: Tree, *, points: bool) -> list[str]:
-    """The .json files of the tree that list images with boxes. `points`: files with named points are included."""
+    """The .json files of the tree that list images with boxes. `points`: files with named points are included.
+
+    Raises DataError for a damaged file beside them that is named like a split."""
     contents = {file: read_required(tree, file) for file in json_files(tree)}
     listing = {file: data for file, data in contents.items() if b'"annotations"' in data and b'"images"' in data}
     found = [file for file, data in listing.items() if b'"bbox"' in data]
     background = [file for file, data in listing.items() if b'"categories"' in data and _NO_OBJECTS.search(data)]
     plain = [file for file in found if b'"keypoints"' not in contents[file]]
     taken = plain or (found if points else [])
-    return sorted({*taken, *background}) if taken or not found else []
+    if not taken:
+        return [] if found else sorted(background)
+    folders, names = set(map(_folder, taken)), {PurePosixPath(file).name for file in taken}
+    for file in contents.keys() - listing.keys():
+        if split_named(file) and (_folder(file) in folders or PurePosixPath(file).name in names):
+            _parsed(tree, file, contents[file])  # a damaged file would leave out its images without an error
+    return sorted({*taken, *background})
 
 
 def list_coco(tree: Tree, files: list[str], annotation: Annotation | None = "box") -> Listing:
@@ -189,10 +197,7 @@ def split_named(path: str) -> str | None:
 
 def load_coco(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
     """The lists `images`, `annotations` and `categories` of a file, from its bytes. Raises DataError."""
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise damaged(tree, file, getattr(error, "lineno", None), f"no JSON ({str(error)[:100]})", "JSON") from None
+    document = _parsed(tree, file, data)
     keys = ("images", "annotations", "categories")
     if not isinstance(document, dict) or not all(isinstance(document.get(key), list) for key in keys):
         raise damaged(tree, file, None, "no lists images, annotations and categories", "the COCO format")
@@ -207,6 +212,18 @@ def load_coco(tree: Tree, file: str, data: bytes) -> dict[str, Any]:
                 got = f"{key}[{number}] with {name} {str(entry[name])[:80]}"
                 raise damaged(tree, file, None, got, "a number or a name")
     return document
+
+
+def _parsed(tree: Tree, file: str, data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        place = f"{tree.where}/{file}"
+        line = getattr(error, "lineno", None)
+        got = f"no JSON ({str(error)[:100]})" if data else "an empty file"
+        raise DataError(
+            place if line is None else f"{place}, line {line}", got, "JSON", "correct it, or download the file again"
+        ) from None
 
 
 def _categories(tree: Tree, file: str, document: Mapping[str, Any]) -> dict[Any, str]:
