@@ -138,6 +138,15 @@ def test_other_columns_are_asked_back_with_the_option_that_names_them(tmp_path, 
     assert list_source(DataConfig(source=config.source, **_names(caught.value.remedy))).classes == ("a", "b")
 
 
+def test_a_column_of_0_and_1_for_each_class_gets_a_remedy_that_works(tmp_path):
+    rows = [(f"im/p{k}.png", k % 2, 1 - k % 2) for k in range(12)]
+    with pytest.raises(DataError, match="a column of 0 and 1 for each class") as caught:
+        list_source(table(tmp_path / "t.csv", "path,cat,dog", *(f"{path},{a},{b}" for path, a, b in rows)))
+    assert "label (cat), or labels (cat|dog)" in caught.value.remedy
+    labels = (f"{path},{'cat' if a else 'dog'}" for path, a, _ in rows)
+    assert list_source(table(tmp_path / "t.csv", "path,label", *labels)).classes == ("cat", "dog")
+
+
 @pytest.mark.parametrize(
     ("header", "row", "without", "targets"),
     [
@@ -298,7 +307,7 @@ def test_few_classes_that_are_fractions_are_a_quantity_too(tmp_path):
     ],
 )
 def test_labels_of_0_and_1_as_numbers_are_said(tmp_path, y, words):
-    (finding,) = find_readings(list_source(arrays(tmp_path / "d.npz", x=np.zeros((12, 5)), y=y)))
+    (finding,) = find_readings(list_source(arrays(tmp_path / "d.npz", x=np.zeros((12, 5)), y=y), "number"))
     assert finding.severity == "warning"
     assert words in finding.measured
     assert finding.remedy.settings == {"task.name": "classify"}

@@ -714,14 +714,17 @@ def test_too_few_names_of_classes_are_refused(tmp_path, y, names, got):
     assert caught.value.got == got
 
 
-def test_one_hot_rows_of_integers_are_classes_and_floats_on_request(tmp_path):
+def test_one_hot_rows_are_classes_and_floats_are_numbers_on_request(tmp_path):
     one_hot, names = np.eye(3, dtype=int)[LABELS], np.array(["a", "b", "c"])
     whole = load(npz(tmp_path / "whole.npz", x=random(12, 4, 4), y=one_hot))
     assert (whole.annotation, whole.classes) == ("class", ("0", "1", "2"))
     assert any("y.argmax(1)" in note for note in whole.notes)
     given = load(npz(tmp_path / "floats.npz", x=random(12, 4, 4), y=one_hot.astype(float), classes=names))
-    assert (given.annotation, given.target_names) == ("number", ("a", "b", "c"))
-    assert any("--task classify" in note for note in given.notes)
+    assert (given.annotation, given.classes) == ("class", ("a", "b", "c"))
+    assert any("--task regress" in note for note in given.notes)
+    npz(tmp_path / "floats.npz", x=random(12, 4, 4), y=one_hot.astype(float))
+    assert load(tmp_path / "floats.npz").classes == ("0", "1", "2")
+    assert (list_source(DataConfig(source=str(tmp_path / "floats.npz")), "number").targets == one_hot).all()
     for name in ("whole", "floats"):
         config = DataConfig(source=str(tmp_path / f"{name}.npz"))
         for annotation, expected in (("class", LABELS), ("labels", one_hot)):

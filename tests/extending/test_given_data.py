@@ -199,9 +199,10 @@ class Empty(Pictures):
         (DataLoader(Pictures(), sampler=SubsetRandomSampler([])), "draws nothing"),
         (DataLoader(Pictures(), sampler=SubsetRandomSampler([3, 60])), "numbers from 0 to 59"),
         (Uneven(), r"data\[7\](.|\n)*\(4, 5\), and \(4, 4\) in sample 0"),
-        (Single(), r"a ndarray(.|\n)*\(input, target\)"),
+        (Single(), r"without targets(.|\n)*task='reconstruct'"),
         (Empty(), "without samples"),
-        (IMAGES, r"a ndarray(.|\n)*\(x, y\)"),
+        (IMAGES, r"without targets(.|\n)*\(x, y\)"),
+        (LABELS, r"a ndarray(.|\n)*\(x, y\)"),
         ((IMAGES, LABELS[:5]), "as many targets"),
         ((torch.zeros(4, 6, 6, dtype=torch.bfloat16), [0, 1, 0, 1]), r"x\.float\(\)"),
         (({"a": 1}, LABELS), "Python objects"),
@@ -215,6 +216,15 @@ class Empty(Pictures):
 def test_what_are_no_data(data: object, told: str) -> None:
     with pytest.raises(DataError, match=told):
         read(data)
+
+
+@pytest.mark.parametrize("data", [IMAGES, Single(), TensorDataset(torch.from_numpy(IMAGES))], ids=["x", "own", "torch"])
+def test_inputs_alone_train_an_autoencoder(data: object) -> None:
+    with given_data(data) as source, given_data({"train": (IMAGES, LABELS)}) as labeled:
+        found = load_dataset(DataConfig(source=source), annotation="input")
+        expected = load_dataset(DataConfig(source=labeled), annotation="input")
+    assert sum(len(split) for split in found.splits.values()) == 60
+    assert found.input_shape == expected.input_shape
 
 
 def test_what_a_dataset_raises_is_told_with_the_sample() -> None:

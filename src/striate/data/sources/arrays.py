@@ -66,7 +66,8 @@ def list_arrays(
         y = y.argmax(1)
     elif y.ndim == 2 and y.dtype.kind == "f" and are_one_hot(y):
         rows = f"floats with one 1 in each row of y {y.shape}"
-        notes = (*notes, f"Targets: {rows}, read as numbers unless the task reads classes: --task classify.")
+        notes = (*notes, f"Targets: {rows}, read as classes unless the task reads numbers: --task regress.")
+        target_names = target_names or tuple(class_names) or tuple(map(str, range(y.shape[1])))
     if x.size == 0:
         raise DataError(f"data {source}", f"inputs of shape {x.shape}", "at least one sample", "check the file")
     # Masks have height and width, so that the axes of the inputs are certain.

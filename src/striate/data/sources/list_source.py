@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.captions import Captions
+from striate.data.annotations.classes import are_one_hot
 from striate.data.annotations.inputs_as_targets import InputsAsTargets
 from striate.data.annotations.target_columns import TargetColumns, with_targets
 from striate.data.config import DataConfig
@@ -84,7 +85,8 @@ def _list_requested(config: DataConfig, annotation: str | None, announce: Callab
     if not config.source:  # an empty path would be the current folder
         raise DataError("data", "an empty source", f"a name, or {_FORMS}", "striate train mnist5k")
     if is_given_data(config.source):
-        return _corrected(_retarget(list_given(config.source, config.layout), annotation), config)
+        given = list_given(config.source, config.layout, needs_targets=annotation != InputsAsTargets.name)
+        return _corrected(_retarget(given, annotation), config)
     refuse_network_source(config.source)
     if is_environment(config.source):
         raise DataError(
@@ -177,8 +179,11 @@ def _grouped(listing: Listing, column: str | None) -> Listing:
 
 
 def _retarget(listing: Listing, annotation: str | None) -> Listing:
-    """The listing with annotations of this kind; None leaves them unchanged. Raises DataError where they cannot be
-    converted."""
+    """The listing with annotations of this kind; None leaves them unchanged, except for arrays of one-hot numbers,
+    which are classes. Raises DataError where they cannot be converted."""
+    numbers = listing.targets if listing.inputs is not None and listing.has_numbers else None
+    if annotation is None and numbers is not None and are_one_hot(numbers):
+        annotation = "class"
     if annotation in (None, listing.annotation):
         return listing
     return annotation_kind(annotation).retarget(listing, annotation_kind(listing.annotation))

@@ -424,6 +424,15 @@ def _other_columns(
         return DataError(where, got, expected, _begin(annotation))
     if point_columns(names):
         return DataError(where, got, "a column path besides the columns of points", names_remedy({"path": found}))
+    marks = [name for name in rest if values.get(name, "").strip() in ("0", "1", "0.0", "1.0")]
+    if len(marks) > 1 and marks == rest:
+        return DataError(
+            where,
+            f"{got}: a column of 0 and 1 for each class",
+            expected,
+            f"write the names of the columns that are 1 into one column: label ({marks[0]}), or labels"
+            f" ({marks[0]}|{marks[1]}) if several can be 1",
+        )
     own = annotation if annotation in ("labels", "caption") else "label"
     guess = {name: given for name, given in (("path", found), (own, label)) if given not in (name, "labels")}
     return DataError(where, got, expected, names_remedy(guess, "if these are the columns: "))

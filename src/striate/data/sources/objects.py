@@ -38,7 +38,7 @@ class Loader(Protocol):
 
 
 Part = tuple[Any, Any] | list[Any] | Samples | Loader
-"""Inputs and targets (x, y), as arrays or tensors; or a data set with both."""
+"""Inputs and targets (x, y), as arrays or tensors, or a data set with both; inputs alone for a task without targets."""
 Data = str | Path | Part | Mapping[str, Part] | None
 """A name or path; a `Part`; a mapping from `train`, `val`, `test` to parts; None for the default."""
 
@@ -87,8 +87,9 @@ def given_data(data: Data, announce: Callable[[str], None] | None = None) -> Ite
             del _held[source]
 
 
-def list_given(source: str, layout: Layout) -> Listing:
-    """The given samples for which this source stands. Raises DataError outside the call that they were given to."""
+def list_given(source: str, layout: Layout, *, needs_targets: bool = True) -> Listing:
+    """The given samples for which this source stands. Raises DataError outside the call that they were given to, and
+    for inputs alone if `needs_targets`."""
     found = _held.get(source)
     if found is None:
         raise DataError(
@@ -100,6 +101,9 @@ def list_given(source: str, layout: Layout) -> Listing:
             "or striate.train((x, y), config='RUN/config.yaml'); commands and other functions need a file: "
             "np.savez('data.npz', x=x, y=y), and a run that was trained on data.npz",
         )
+    if needs_targets and any(y.shape[1:] == (0,) for _, y in found.blocks.values()):
+        remedy = "(x, y); or task='reconstruct', which needs no targets"
+        raise DataError("data", "inputs without targets", _EXPECTED, remedy)
     return list_arrays(found.name, source, found.blocks, layout=layout, class_names=found.classes, notes=found.notes)
 
 
@@ -125,6 +129,9 @@ def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Ob
     samples = tuple if isinstance(data, tuple) else (tuple, list)
     if isinstance(data, tuple | list) and len(data) == 2 and not isinstance(data[0], samples):
         return _Objects("arrays", {None: (_array(data[0], where), _array(data[1], where))}, (), ())
+    if hasattr(data, "dtype") and data.ndim > 1:  # inputs alone
+        x = _array(data, where)
+        return _Objects("arrays", {None: (x, _no_targets(len(x)))}, (), ())
     notes: tuple[str, ...] = ()
     chosen: Sequence[int] | None = None
     # torch takes a second to load: a loader is known by what it has.
@@ -139,6 +146,11 @@ def _block(data: Any, where: str, announce: Callable[[str], None] | None) -> _Ob
         remedy = "give it __len__ and __getitem__(number), which returns (input, target)" if endless else "(x, y)"
         raise DataError(where, got, _EXPECTED, remedy)
     return _from_dataset(data, where, chosen, notes, announce)
+
+
+def _no_targets(*shape: int) -> np.ndarray:
+    """Targets of samples that have none."""
+    return np.empty((*shape, 0), np.float32)
 
 
 def _refuse_own_collate(loader: Any, where: str) -> None:
@@ -268,6 +280,10 @@ def _from_dataset(
         if isinstance(sample, Mapping):
             columns = columns or _columns(sample, where)
             sample = tuple(sample.get(column) for column in columns)
+        if hasattr(sample, "dtype"):
+            sample = (sample,)
+        if isinstance(sample, tuple | list) and len(sample) == 1:  # as in TensorDataset(x)
+            sample = (*sample, _no_targets())
         if not isinstance(sample, tuple | list) or len(sample) != 2:
             got = f"a {type(sample).__name__}" + (f" of {len(sample)}" if isinstance(sample, tuple | list) else "")
             raise DataError(f"{where}[{number}]", got, "(input, target)", "return both, and nothing else")
