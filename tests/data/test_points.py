@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from striate.api import check_data
 from striate.data.annotations.points import pairs_of_names, read_pairs, suggested_pairs
 from striate.data.audit.check import check_evidence
 from striate.data.audit.evidence import gather_evidence
@@ -238,6 +239,9 @@ def test_points_that_no_image_shows_are_named(tmp_path: Path) -> None:
     assert torch.equal(
         load_dataset(DataConfig(source=str(file))).splits["train"].targets[:, 4].abs().sum(), torch.tensor(0.0)
     )
+    file.write_text("\n".join([lines[0], *(line.split(",")[0] + "," * lines[0].count(",") for line in lines[1:])]))
+    (finding,) = check_data(file).findings
+    assert (finding.code, finding.severity) == ("data.points-unseen", "error"), "train refuses them"
 
 
 def test_what_needs_no_look_at_images_is_said_before_training(tmp_path: Path) -> None:

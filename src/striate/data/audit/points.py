@@ -373,6 +373,8 @@ def find_unseen_points(listing: Listing, sizes: Sizes) -> SampleFinding | None:
         empty
     )
     severity: Severity = "warning" if names else "note"
+    if not seen.any():
+        severity = "error"  # no training can start
     finding = Finding(
         code="data.points-unseen",
         severity=severity,
