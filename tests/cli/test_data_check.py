@@ -50,6 +50,21 @@ def test_clean_data_end_with_0_and_say_so(tmp_path: Path, capsys) -> None:
     assert out.splitlines()[-1] == f"  striate data check {tmp_path / 'set'} --labels"
 
 
+def test_notes_on_how_the_data_are_read_are_printed(tmp_path: Path, capsys) -> None:
+    one_hot = np.eye(3)[np.arange(60) % 3]
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6), np.uint8)
+    np.savez(tmp_path / "a.npz", x=images, y=one_hot)
+    code, out, _ = check(capsys, str(tmp_path / "a.npz"))
+    assert (code, "read as classes" in " ".join(out.split())) == (0, True)
+    assert "read as classes" in as_json(capsys, str(tmp_path / "a.npz"))[1]["notes"][0]
+
+
+def test_an_option_that_has_no_effect_is_named_as_it_was_typed(capsys) -> None:
+    code, _, err = check(capsys, "mnist5k", "--data.labels", "corrected.csv")
+    assert code == 2
+    assert "leave out --data.labels" in err
+
+
 def test_errors_end_with_1_in_lines_of_80_letters(tmp_path: Path, capsys) -> None:
     root = write_clean(tmp_path / "set")
     plant(root, ("leak", "truncated", "gray"))

@@ -36,9 +36,11 @@ def refuse_unused(fields: Mapping[str, object], used: tuple[str, ...], what: str
     unused = [name for name in fields if name != "data.source" and not name.startswith(used)]
     if unused:
         listed = [f"{name}*" if name.endswith(".") else name for name in used]
+        # These verbs have another option --labels, or none.
+        option = "--data.labels" if unused[0] == "data.labels" else option_of(unused[0])
         raise UsageError(
-            option_of(unused[0]),
+            option,
             f"a field that has no effect on {what}",
             " or ".join(part for part in (", ".join(listed[:-1]), listed[-1]) if part),
-            f"leave out {option_of(unused[0])}",
+            f"leave out {option}",
         )

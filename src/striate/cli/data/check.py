@@ -137,4 +137,4 @@ def _what(check: DataCheck, width: int) -> str:
     classes = annotation_kind(listing.annotation).counted(listing, check.evidence.readable)
     count = several(len(listing), many.removesuffix("s"), many)
     head = f"{listing.name}: {count}; {sizes} ({splits}); {check.inputs}"
-    return "\n".join(filled(line, width) for line in (head, classes) if line)
+    return "\n".join(filled(line, width) for line in (head, classes, *listing.notes) if line)

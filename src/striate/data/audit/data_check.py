@@ -108,6 +108,7 @@ class DataCheck:
             "source": listing.source,
             "count": len(listing),
             "inputs": self.inputs,
+            "notes": list(listing.notes),
             "unreadable": len(self.evidence.unreadable),
             "splits": self.sizes,
             "given": self.evidence.given,
