@@ -150,6 +150,7 @@ def test_a_column_of_0_and_1_for_each_class_gets_a_remedy_that_works(tmp_path):
 @pytest.mark.parametrize(
     ("header", "row", "without", "targets"),
     [
+        ("age,income,cat,dog", "{0},{1},{3},{4}", "", ("cat", "dog")),
         ("age,city,income,label", "{},ulm,{}.5,{}", ", without city", ("a", "b")),
         ("a;b;c", "{};{};{}", "", ("a", "b")),
         ("Weight,Height,price", "{},{},{}.25", "", ("y",)),
@@ -158,7 +159,9 @@ def test_a_column_of_0_and_1_for_each_class_gets_a_remedy_that_works(tmp_path):
 def test_a_table_of_features_is_saved_as_arrays_by_the_command_that_is_told(tmp_path, header, row, without, targets):
     numbers = "price" in header
     config = table(
-        tmp_path / "t.csv", header, *(row.format(k, k * k, k if numbers else "ab"[k % 2]) for k in range(12))
+        tmp_path / "t.csv",
+        header,
+        *(row.format(k, k * k, k if numbers else "ab"[k % 2], k % 2, 1 - k % 2) for k in range(12)),
     )
     with pytest.raises(DataError) as caught:
         list_source(config)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -442,7 +443,9 @@ def _as_arrays(path: Path, names: list[str], fields: list[str]) -> str:
     """The remedy for a table of features: the command that saves its numbers as an .npz. Empty where a row names files,
     or has no number besides the label, which is in the column of a usual name or the last."""
     target = next((names.index(name) for name in LABEL_NAMES if name in names), len(names) - 1)
-    features = [place for place, field in enumerate(fields) if as_number(field) is not None and place != target]
+    targets = _one_hot_columns(path) if target == len(names) - 1 else range(0)
+    targets = targets or range(target, target + 1)
+    features = [place for place, field in enumerate(fields) if as_number(field) is not None and place not in targets]
     if not features or any(map(is_sample, fields)) or target >= len(fields):
         return ""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -450,6 +453,9 @@ def _as_arrays(path: Path, names: list[str], fields: list[str]) -> str:
     separator = max(",;\t", key=first.count)
     delimiter = "" if separator == "," else f", delimiter={json.dumps(separator)}"
     label = f"float(row[{target}])" if as_number(fields[target]) and "." in fields[target] else f"row[{target}]"
+    if len(targets) > 1:
+        marks = f"[float(one) for one in row[{targets.start}:{targets.stop}]]"
+        label = f"{json.dumps([names[k] for k in targets])}[{marks}.index(1)]"
     arrays = path.with_suffix(".npz")
     code = (
         f'import csv, numpy; rows = csv.reader(open({json.dumps(str(path))}, encoding="utf-8-sig"){delimiter});'
@@ -457,9 +463,31 @@ def _as_arrays(path: Path, names: list[str], fields: list[str]) -> str:
         f" numpy.savez({json.dumps(str(arrays))}, x=[[float(row[k]) for k in {features}] for row in rows],"
         f" y=[{label} for row in rows])"
     )
-    left = [name for place, name in enumerate(names) if place not in features and place != target]
+    left = [name for place, name in enumerate(names) if place not in features and place not in targets]
     without = f", without {listed(left, 3)}" if left else ""
     return f"save its numbers as arrays{without}: python -c {pasted(code)} && striate train {pasted(arrays)}"
+
+
+_MOST_ROWS = 100_000
+"""Rows of a table that are read to recognize one-hot columns."""
+
+
+def _one_hot_columns(path: Path) -> range:
+    """The last columns of a table, two or more, that have one 1 in each row and else 0; empty where there are none."""
+    rows: list[list[str]] = []
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file, suppress(csv.Error):
+        first = file.readline(1 << 16)
+        rows += (row for row in islice(csv.reader(file, delimiter=max(",;\t", key=first.count)), _MOST_ROWS) if row)
+    width = min(map(len, rows), default=0)
+    sums = [0.0] * len(rows)
+    for start in range(width - 1, 0, -1):
+        column = [as_number(row[start]) for row in rows]
+        if any(value not in (0, 1) for value in column):
+            break
+        sums = [total + (value or 0) for total, value in zip(sums, column, strict=True)]
+        if width - start > 1 and set(sums) == {1.0}:
+            return range(start, width)
+    return range(0)
 
 
 def _is_folder(path: Path) -> bool:
