@@ -103,7 +103,7 @@ class Correlations:
         text = f"{dead} of {several(total, 'unit')} are dead" if dead else f"None of {several(total, 'unit')} is dead"
         if poor:
             where = listed(poor) if len(poor) < 4 else f"{len(poor)} of {several(len(self.layers), 'layer')}"
-            text += f"; in {where} most units are redundant: less than a quarter as many uncorrelated ones would be as diverse"
+            text += f"; most units of {where} are redundant: as diverse as less than a quarter of them, uncorrelated"
         return text + "."
 
     def to_json(self) -> dict[str, Any]:
