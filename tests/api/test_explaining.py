@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from torch import nn
 import striate
 from striate.api import write_explanation
 from striate.errors import DataError, ModelError, UsageError
+from striate.visualize.attribution.change import Covering
+from striate.visualize.attribution.explanation_record import covering_line
 
 PLAIN = {"execution.plan": "plain"}
 
@@ -55,6 +58,12 @@ def test_the_same_twice(run: Path, same_photos: Path) -> None:
     assert one.to_json() == two.to_json()
     for a, b in zip(one.maps.maps, two.maps.maps, strict=True):
         assert np.array_equal(a.values, b.values)
+
+
+def test_the_sides_of_a_square_are_both_written() -> None:
+    explained = striate.explain(nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), torch.randn(1, 6, 6), "saliency")
+    found = replace(explained, covering=Covering((2, 1), (3, 3), 0.25, 1, 0.5))
+    assert covering_line(found).startswith("Blurring a rectangle of 3×3 at row 2, column 1")
 
 
 def test_a_network_without_its_run_knows_no_data(run: Path) -> None:

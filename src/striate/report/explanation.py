@@ -33,7 +33,7 @@ from striate.visualize.attribution.explanation_record import (
 from striate.visualize.attribution.maps import Method
 from striate.visualize.attribution.removal import removed
 from striate.visualize.page_parts import Table
-from striate.wording import percent, show_sizes
+from striate.wording import percent, show_shape
 
 Pixels = NDArray[np.uint8]
 
@@ -268,7 +268,7 @@ def _covering_pictures(explained: Explanation) -> list[Shown]:
     blurred = removed(torch.from_numpy(explained.input.astype(np.float32))[None])[0].numpy()
     raw = explained.input
     pixels = outlined(raw, explained.covering, blurred.round().astype(raw.dtype) if raw.dtype == np.uint8 else blurred)
-    words = f"A blurred rectangle of {show_sizes(explained.covering.size)}, outlined"
+    words = f"A blurred rectangle of {show_shape(explained.covering.size)}, outlined"
     return [_framed(explained, pixels, f"{words}: {explained.classes[explained.covering.predicted]}")]
 
 

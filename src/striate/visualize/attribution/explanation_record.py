@@ -19,7 +19,7 @@ from striate.data.media.volume.slices_picture import in_gray
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
 from striate.visualize.attribution.nearest import Nearest
-from striate.wording import filled, percent, several, shorten_middle, show_sizes
+from striate.wording import filled, percent, several, shorten_middle, show_shape
 
 _SIDE = 160  # pixels of a picture in a notebook
 
@@ -220,7 +220,7 @@ def covering_line(explained: Explanation) -> str:
     found = explained.covering
     if found is None:
         return "No blurred rectangle up to half of the input's area changes the prediction."
-    place = f"{show_sizes(found.size)} at row {found.first[0]}, column {found.first[1]}"
+    place = f"{show_shape(found.size)} at row {found.first[0]}, column {found.first[1]}"
     return (
         f"Blurring a rectangle of {place} ({percent(found.share, 0)} of the input) changes {_it(explained)} to "
         f"{explained.classes[found.predicted]}, {probability_text(found.probability)}: the smallest of those tried."
