@@ -236,9 +236,9 @@ def test_points_that_no_image_shows_are_named(tmp_path: Path) -> None:
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0], *(line.rsplit(",", 2)[0] + ",," for line in lines[1:])]))
     assert codes(file) == {"data.points-unseen"}
-    assert torch.equal(
-        load_dataset(DataConfig(source=str(file))).splits["train"].targets[:, 4].abs().sum(), torch.tensor(0.0)
-    )
+    data = load_dataset(DataConfig(source=str(file)))
+    assert torch.equal(data.splits["train"].targets[:, 4].abs().sum(), torch.tensor(0.0))
+    assert "data.points-unseen" in {finding.code for finding in data.findings}, "also before training"
     file.write_text("\n".join([lines[0], *(line.split(",")[0] + "," * lines[0].count(",") for line in lines[1:])]))
     (finding,) = check_data(file).findings
     assert (finding.code, finding.severity) == ("data.points-unseen", "error"), "train refuses them"

@@ -360,7 +360,7 @@ def find_duplicate_points(listing: Listing, sizes: Sizes) -> SampleFinding | Non
 def find_unseen_points(listing: Listing, sizes: Sizes) -> SampleFinding | None:
     """`data.points-unseen`: points that no image shows, or images that show none."""
     ids = np.array(sorted(sizes))
-    if not len(ids):
+    if listing.annotation != "point" or not len(ids):
         return None
     _, seen = _points(listing, ids)
     ever: NDArray[np.bool_] = np.any(seen, axis=0)

@@ -17,7 +17,7 @@ from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.exchanged import find_exchanged_targets
 from striate.data.audit.files import find_ignored, find_unreadable
 from striate.data.audit.leaks import find_divided_groups, find_given_leaks, find_group_columns
-from striate.data.audit.points import points_before_training
+from striate.data.audit.points import find_unseen_points, points_before_training
 from striate.data.audit.readings import find_readings
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
@@ -46,6 +46,7 @@ def find_before_training(evidence: DataEvidence) -> tuple[Finding, ...]:
         find_missing_box_classes(evidence),
         find_exchanged_targets(evidence),
         *points_before_training(listing, sizes),
+        find_unseen_points(listing, sizes),
     )
     return (*find_all(evidence), *(mark.finding for mark in found if mark is not None))
 
