@@ -116,8 +116,11 @@ def test_arrays_are_single_images_or_batches_by_their_shape() -> None:
     [
         (None, "a NoneType"),
         ({"a": 1}, "a dict"),
-        (np.array(["a"]), "a ndarray"),
+        (np.array(["a"]), "a ndarray of type <U1"),
+        (torch.zeros(8, 8, dtype=torch.bfloat16), "a Tensor of type torch.bfloat16"),
         (np.zeros((5, 9, 9), np.uint8), r"an array of shape \(5, 9, 9\) and type uint8"),
+        (np.zeros((5, 9), bool), r"an array of shape \(5, 9\) and type bool"),
+        (np.zeros((5, 9), np.float16), r"an array of shape \(5, 9\) and type float16"),
         (np.full((2, 8, 8), 16.0), r"an array of shape \(8, 8\) and type float64"),
     ],
 )

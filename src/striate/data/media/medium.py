@@ -211,6 +211,8 @@ def as_array(given: Any) -> NDArray[Any]:
         array = None
     if array is None or array.dtype.kind not in "uifb":
         got, remedy = f"a {type(given).__name__}", "give one sample, or a list of them: [x for x, _ in dataset]"
+        if hasattr(given, "dtype"):  # complex numbers, text, and torch's bfloat16, which NumPy lacks
+            got, remedy = f"{got} of type {given.dtype}", "convert it to float32 first: x.float() in torch"
         raise DataError("predict", got, "a path, a PIL image or an array of numbers", remedy)
     return array
 

@@ -211,8 +211,8 @@ class Images(Medium):
         if pixels is not None:
             shape = preparation.input_shape
             ordered = channels_first(pixels, shape[1:], (shape[0], *self.convertible))
-            pixels = pixels if ordered is None else self.refit(ordered[None], preparation)[0]
-        return super().prepare(array if pixels is None else pixels, preparation)
+            array = array if ordered is None else self.refit(ordered[None], preparation)[0]
+        return super().prepare(array, preparation)
 
     def uncropped(
         self, given: Any, where: str, preparation: Preparation
