@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from striate.errors import LayerStringError, ModelError
+from striate.errors import LayerStringError, ModelError, RunError
 from striate.models.layer_strings.arguments import nearest, nearest_few
 from striate.models.layer_strings.words import WORDS
 from striate.models.registry import MODELS
 from striate.models.weights.recognize import nameless_weights
 from striate.records import Remedy
+from striate.runs.directory import without_weights
 
 EXPECTED = "a name of `striate models`, a layer string, path/to/file.py:function, a run directory or a checkpoint"
 LIST_OF_MODELS = ("models",)
@@ -35,11 +36,13 @@ def no_network_named(text: str) -> ModelError:
     return ModelError("model", "nothing", EXPECTED, "use mnist-cnn, or leave out the option")
 
 
-def no_network_there(text: str) -> ModelError:
+def no_network_there(text: str) -> ModelError | RunError:
     """The error for a path without a run or checkpoint."""
     there = _what_is_there(text)
     if there == "file":
         return nameless_weights(text) or ModelError("model", f"{text[:80]}, a file without a network", EXPECTED, _HOW)
+    if there == "folder" and (error := without_weights(Path(text).expanduser())):
+        return error
     if there == "folder":
         got = f"the folder {text[:80]}, which is not a run: it has no config.yaml"
     else:

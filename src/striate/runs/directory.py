@@ -232,6 +232,8 @@ def open_run(path: Path) -> RunDirectory:
         remedy = f"give its run: {pasted(own)}" if known else "give the run directory that it was made from"
         got = f"{kind} with only a network, without the data, splits and calibration of its run"
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
+    if not found and (error := without_weights(path)):
+        raise error
     if not found:
         got = "a folder without config.yaml" if path.is_dir() else f"no such folder{seen_from}"
         if is_there(run.best):
@@ -244,6 +246,15 @@ def open_run(path: Path) -> RunDirectory:
         )
         raise RunError(str(path), got, "a run directory made by striate train", remedy)
     return run
+
+
+def without_weights(folder: Path) -> RunError | None:
+    """The error for a folder of `striate export --format hub` whose weights are missing; None for any other folder."""
+    if not is_there(folder / "network.pt2") or is_there(folder / "model.safetensors"):
+        return None
+    remedy = "put model.safetensors there; or striate export RUN --format hub writes the folder again"
+    expected = "a complete folder of striate export --format hub"
+    return RunError(str(folder), "no model.safetensors, which contains the weights", expected, remedy)
 
 
 def _network_alone(path: Path) -> str:
