@@ -206,6 +206,10 @@ def test_the_folder_of_a_hub_is_looked_into_and_measured_on_data_that_are_given(
     assert "does not record its training samples" in measured.notes[-1]
     with pytest.raises(RunError, match="calibration of its run"):
         striate.load(folder, calibrated=True)
+    (folder / "model.safetensors").unlink()
+    for verb in (["predict", str(folder), "digits#0"], ["summary", str(folder)]):
+        assert main(verb) == 2
+        assert "got:      no model.safetensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -230,11 +234,15 @@ def test_an_exported_file_is_neither_played_nor_moved_to_a_gpu(own_folder) -> No
         load_exported(Path("net.pt2"), "cuda")
 
 
-def test_a_damaged_program_is_refused_in_one_message(own_folder, capfd) -> None:
-    Path("net.pt2").write_bytes(b"PK\x03\x04")
+@pytest.mark.parametrize(
+    ("suffix", "names"), [(".pt2", "net.pt2"), (".onnx", "net.onnx"), (".xml", "net.xml or net.bin")]
+)
+def test_a_damaged_file_is_refused_in_one_message(suffix, names, own_folder, capfd) -> None:
+    Path(f"net{suffix}").write_bytes(b"PK\x03\x04")
+    Path("net.bin").write_bytes(b"")
     with pytest.raises(RunError) as caught:
-        striate.load("net.pt2")
-    assert caught.value.got == "no complete program of torch.export"
+        striate.load(f"net{suffix}")
+    assert caught.value.got.startswith(f"{names} is damaged")
     assert capfd.readouterr().err == ""
 
 

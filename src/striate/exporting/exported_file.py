@@ -201,17 +201,22 @@ def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Mod
         raise UsageError("device", got, "cpu, where the runtime of the file computes", remedy)
     try:
         facts: dict[str, Any] = kind.facts(path)
-        run = next(iter(kind.runners(path).values()))
     except StriateError:
         raise
     except Exception as error:  # runtimes raise anything for a damaged file
-        raise _not_exported(path, reason_of(error)) from None
+        names = " or ".join(path.with_suffix(suffix).name for suffix in (kind.suffix, kind.second_suffix) if suffix)
+        damaged = f"{names} is damaged, or not of --format {kind.name}"
+        raise _not_exported(path, reason_of(error) if isinstance(error, OSError) else damaged) from None
     if "game" in facts:
         got = f"a network that plays {facts['game']}: it outputs values of actions for frames of that game"
         remedy = "run it in its own runtime (docs/control.md, Export); or use striate play RUN with its run"
         raise RunError(str(path), got, "a file that predicts for samples", remedy)
     if "task_state" not in facts:
         raise _not_exported(path, "a file without a record of its predictions")
+    try:
+        run = next(iter(kind.runners(path).values()))
+    except Exception as error:
+        raise _not_exported(path, f"a graph that its runtime refuses: {reason_of(error)}") from None
     content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name
     check_content(content, str(path))
     try:

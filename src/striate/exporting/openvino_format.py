@@ -44,7 +44,9 @@ class OpenvinoFormat(ExportFormat):
 
     def facts(self, place: Path) -> dict[str, Any]:
         """Its runtime information."""
-        model = load_openvino().Core().read_model(place)
+        # Its other readers would be tried on a damaged file, and log what each of them met.
+        reader = load_openvino().frontend.FrontEndManager().load_by_framework("ir")
+        model = reader.convert(reader.load(place))
         return dict(json.loads(model.get_rt_info("striate").value)) if model.has_rt_info("striate") else {}
 
     def runners(self, place: Path) -> dict[str, Runner]:
