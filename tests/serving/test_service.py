@@ -187,7 +187,7 @@ def test_numbers_go_as_json(client: TestClient, run: Path) -> None:
     raw = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
     (line,) = client.post("/predict", json={"inputs": [raw.tolist()]}).json()
     assert line == {"path": "input#0", **striate.load(run).predict(raw).fields}
-    for given in ([[1, 2]], 3, [["a", 1], [2, 3]]):
+    for given in ([[1, 2]], [3], [["a", 1], [2, 3]]):
         (wrong,) = client.post("/predict", json={"inputs": [given]}).json()
         assert "(1, 8, 8)" in wrong["error"]
     (wrong,) = client.post("/predict", json={"inputs": [[[1]]]}).json()
@@ -214,6 +214,9 @@ def exported_as_it_is(path: Path) -> ExportedFile:
 def test_bytes_for_a_network_of_tables_are_refused_with_what_to_send(table_run: Path) -> None:
     with client_of(Service([table_run], striate.load, Limits())) as client:
         refused = client.post("/predict", content=b"5.1,3.5,1.4,0.2")
+        flat = client.post("/predict", json={"inputs": [5.1, 3.5, 1.4, 0.2]})
+    assert (flat.status_code, flat.json()["error"]["remedy"]) == (400, 'send {"inputs": [[…]]}')
+    assert flat.json()["error"]["expected"].endswith("each a list of numbers of shape (4,)")
     assert refused.status_code == 422
     assert refused.json()["error"].endswith('expected: numbers of shape (4,), as JSON: {"inputs": [one, …]}')
 
@@ -261,7 +264,7 @@ def test_a_full_queue_says_when_to_come_again_and_requests_are_computed_together
         for thread in threads:
             thread.join()
         counts = client.get("/metrics").text
-        never = client.post("/predict", json={"inputs": [0] * 4})
+        never = client.post("/predict", json={"inputs": [[0]] * 4})
     assert (never.status_code, never.json()["error"]["expected"]) == (400, "at most 3, the size of the queue")
     assert (refused.status_code, int(refused.headers["retry-after"]) >= 1) == (429, True)
     assert [answer.status_code for answer in answers] == [200] * 3

@@ -215,12 +215,15 @@ async def _sent(request: Request, run: ServedRun, name: str) -> tuple[list[Sent]
         files = files_of(body, said, _MOST_FILES)
         return [(file, partial(run.read_picture, data, file)) for file, data in files], False
     if kind == "application/json":
+        shape = run.trained.preparation.input_shape
+        expected = f'JSON: {{"inputs": [one, …]}}, each a list of numbers of shape {shape}'
         try:
             inputs = json.loads(body)["inputs"]
             assert isinstance(inputs, list)
         except (ValueError, RecursionError, KeyError, TypeError, AssertionError):
-            expected = 'JSON: {"inputs": [one, …]}, each of the shape of an input'
-            raise UsageError("the request", "other JSON, or none", expected, "send a list of inputs") from None
+            raise UsageError("the request", "other JSON, or none", expected, 'send {"inputs": [[…]]}') from None
+        if shape != (1,) and inputs and {int, float}.issuperset(map(type, inputs)):  # one input without its brackets
+            raise UsageError("the request", '{"inputs": [a number, …]}', expected, 'send {"inputs": [[…]]}')
         if not 0 < len(inputs) <= _MOST_FILES:
             raise UsageError(
                 "the request", several(len(inputs), "input"), f"1 to {_MOST_FILES}", "send several requests"
