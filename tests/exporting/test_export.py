@@ -172,7 +172,11 @@ def test_what_was_exported_is_loaded_and_predicts_files(digits_run, monkeypatch,
             look(striate.load("digits.txt"))
     older = {key: value for key, value in Plain.said.items() if key != "views"} | {"striate": "0.0.1"}
     newer = Plain.said | {"preparation": Plain.said["preparation"] | {"depth": 3}, "striate": "99.0"}
-    for said, got in ((older, "a file of striate 0.0.1, with"), (newer, "a file of striate 99.0, with")):
+    fewer = Plain.said | {"classes": Plain.said["classes"][:9]}
+    both = fewer | {"task_state": fewer["task_state"] | {"classes": fewer["classes"]}}
+    refused = {"a file of striate 0.0.1, with": [older], "a file of striate 99.0, with": [newer]}
+    refused["a network with 10 outputs, and metadata that name other"] = [fewer, both]
+    for got, said in ((got, said) for got, each in refused.items() for said in each):
         monkeypatch.setattr(Plain, "said", said)
         with pytest.raises(RunError) as caught:
             striate.load("digits.txt")

@@ -35,7 +35,7 @@ from striate.tasks.registry import task_from_state
 from striate.tasks.views import Views
 from striate.training.trained import Read, Trained, finite, trained_from_dict
 from striate.version import VERSION
-from striate.wording import listed, show_shape
+from striate.wording import listed, several, show_shape
 
 
 class ExportedFile(Trained):
@@ -221,6 +221,11 @@ def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Mod
     check_content(content, str(path))
     try:
         task = task_from_state(content["task"], str(path))
+        outputs, named = facts["network"]["outputs"], content["classes"]
+        if task.outputs != outputs or content["task"].get("classes", named) != named:
+            raise _not_exported(
+                path, f"a network with {several(outputs, 'output')}, and metadata that name other classes"
+            )
         fields = content["preparation"].items()
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in fields}
         preparation = Preparation(**values)
