@@ -16,11 +16,12 @@ from striate.statistics.estimate import Estimate, plain
 from striate.tasks.assessment import Slice, SplitMetrics
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.metric import Metric
-from striate.visualize.canvas import of_split, save_figure
+from striate.visualize.canvas import of_split
 from striate.visualize.charts import chart
 from striate.visualize.classification_charts import draw_reliability
 from striate.visualize.estimates import SHOWN, draw_slices
 from striate.visualize.page_parts import Picture, Section, Table
+from striate.visualize.themed_svg import saved_picture
 from striate.wording import listed, number, percent
 
 if TYPE_CHECKING:
@@ -158,9 +159,10 @@ def ranked_pictures(
     pictures = []
     for name, file, chosen, caption in galleries:
         first = file == at_random
-        path = save_figure(draw(chosen, title if first else f"{title}: {name.lower()}"), folder / file, PHOTO_DPI)
+        figure = draw(chosen, title if first else f"{title}: {name.lower()}")
         listed = "" if first or not len(names) else f" ({', '.join(names[k] for k in chosen)})"
-        pictures.append(Picture(name, f"{title}; {caption}{listed}{note}", path, "samples"))
+        words = f"{title}; {caption}{listed}{note}"
+        pictures.append(saved_picture(name, words, figure, folder / file, "samples", PHOTO_DPI))
     return tuple(pictures)
 
 

@@ -21,6 +21,7 @@ from striate.visualize.cluster_panels import cluster_panel
 from striate.visualize.inside.embedding import FEWEST, MOST, Method, embed_features, embedding_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.point_figures import points_figure
+from striate.visualize.themed_svg import saved_picture
 from striate.wording import percent
 
 _SHOWN = 4
@@ -57,8 +58,8 @@ def embedding_pictures(
             for *ends, value in pairs
         ]
         figure = points_figure(beside, title=f"{title}: {name.lower()}", labels=labels)
-        path = save_figure(figure, folder / f"{file}.png", PHOTO_DPI)
-        pictures += (Picture(name, f"{title}; {which}. The number is their cosine similarity.", path, "samples"),)
+        words = f"{title}; {which}. The number is their cosine similarity."
+        pictures += (saved_picture(name, words, figure, folder / f"{file}.png", "samples", PHOTO_DPI),)
     return pictures
 
 
