@@ -16,6 +16,15 @@ def test_from_the_matrix_to_the_images_and_over_the_map(
     seen = visit(lab_address("/explore", digits_run))
     page = seen.page
     page.get_by_text("1 to 60 of ").first.wait_for()
+    reached = page.locator(".gallery a:not([tabindex='-1'])")
+    reached.first.focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert (
+        page.evaluate("[...document.querySelectorAll('.gallery li')].indexOf(document.activeElement.closest('li'))")
+        == 1
+    )
+    assert reached.count() == 2  # of the second image, rather than of sixty
     page.get_by_role("button", name="After").click()
     page.get_by_text("61 to 120 of ").first.wait_for()
     page.get_by_role("button", name="Confusion matrix").click()

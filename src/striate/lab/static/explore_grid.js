@@ -10,7 +10,7 @@ const DRAWN = { predicted: "predicted; wrong pixels are checkered", true: "true"
 export async function imageGrid(query, about, go) {
   const { split, show, start } = query;
   const response = await request("explore/samples", { split, show, start, true: query.true, said: query.said, count: PER_PAGE });
-  const list = make("ul", { class: "gallery", "aria-label": "Images" }, response.samples.map((sample) => make("li", {}, tile(sample, about.draws ? split : null))));
+  const list = make("ul", { class: "gallery", "aria-label": "Images. Arrow keys go from image to image." }, response.samples.map((sample) => make("li", {}, tile(sample, about.draws ? split : null))));
   moveByKeys(list);
   const last = Math.min(response.total, start + PER_PAGE);
   const said = response.total ? `${number(start + 1)} to ${number(last)} of ${number(response.total)}` : "None.";
@@ -38,12 +38,15 @@ function tile(sample, split) {
   ];
 }
 
-/** Arrow keys go from image to image. */
+/** Arrow keys go from image to image; the Tab key reaches the links of one of them only, rather than of sixty. */
 function moveByKeys(list) {
-  const links = [...list.querySelectorAll("li > a:first-child")];
+  const items = [...list.children], links = items.map((item) => item.querySelector("a"));
+  const reach = (chosen) => { for (const link of list.querySelectorAll("a")) link.tabIndex = link.closest("li") === chosen ? 0 : -1; };
+  reach(items[0]);
+  list.addEventListener("focusin", (event) => { reach(event.target.closest("li")); });
   const across = () => Math.max(1, links.filter((link) => link.offsetTop === links[0].offsetTop).length);
   const step = (by) => () => {
-    const at = links.indexOf(document.activeElement);
+    const at = items.indexOf(document.activeElement.closest("li"));
     links[at < 0 ? 0 : Math.min(links.length - 1, Math.max(0, at + by()))]?.focus();
   };
   onKeys(list, { ArrowRight: step(() => 1), ArrowLeft: step(() => -1), ArrowDown: step(across), ArrowUp: step(() => -across()) });
