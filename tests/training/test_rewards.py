@@ -185,7 +185,11 @@ def test_a_network_plays_and_is_measured_again(finished: Path, tmp_path: Path) -
     assert watched.played.steps.tolist() == [9, 9]
     with Image.open(tmp_path / "game.gif") as film:
         assert film.n_frames > 1
-    assert evaluate_player(finished).metrics() == json.loads((finished / "metrics.json").read_text())["test"]
+    metrics = evaluate_player(finished).metrics()
+    assert metrics == json.loads((finished / "metrics.json").read_text())["test"]
+    with pytest.raises(RunError) as refused:
+        striate.evaluate(finished)
+    assert eval(refused.value.remedy, {"striate": striate}).metrics() == metrics
 
 
 def test_a_step_after_the_end_of_a_game_is_refused(finished: Path) -> None:

@@ -58,6 +58,7 @@ from striate.training.execution import laid_out, measured_at_once, speed_setting
 from striate.training.measured import measured_part
 from striate.training.prepare import read_data
 from striate.training.request import ConfigSource, merge_request, read_config
+from striate.training.rewards.player import player_refused, plays
 from striate.training.trained import Trained
 
 
@@ -121,7 +122,12 @@ def _evaluate(
     path = path_of_run(run)
     if is_exported(path) and path.exists():
         return _evaluate_exported(path, data, names, plan, cost, threshold, announce)
-    opened, saved = open_run(path), load(path)
+    opened = open_run(path)
+    if plays(path):
+        error = player_refused(path)
+        error.remedy = f"striate.api.evaluate_player({str(path)!r})"
+        raise error
+    saved = load(path)
     return _evaluate_of_run(opened, saved, with_rule_of(path, saved, cost, threshold), data, names, plan, announce)
 
 
