@@ -187,22 +187,23 @@ def _left_out_lines(figures: SplitMetrics) -> list[str]:
 def _metric_lines(evaluation: Evaluation) -> list[str]:
     lines = []
     metrics = evaluation.metrics
-    for metric in shown_metrics(evaluation.shown) if evaluation.shown else _from_keys(metrics):
-        if metric.key not in metrics or not metric.tells(len(evaluation.classes)):
-            continue
+    every = shown_metrics(evaluation.shown) if evaluation.shown else _from_keys(metrics)
+    told = [one for one in every if one.key in metrics and one.tells(len(evaluation.classes))]
+    wide = max([15, *(len(one.name) for one in told)])
+    for metric in told:
         value = metrics[metric.key]
         if value is None:  # undefined, such as R² of one sample
-            lines.append(f"  {metric.name:<15}{'–':>9}")
+            lines.append(f"  {metric.name:<{wide}}{'–':>9}")
             continue
-        shown = f"{percent(value, 2):>10}" if metric.is_share else f"{number(value):>9}"
-        line = f"  {metric.name:<15}{shown}"
+        shown = f"{percent(value, 2):>10}" if metric.is_share else f"{number(value):>9}{metric.lead[1]}"
+        line = f"  {metric.name:<{wide}}{shown}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
             line += f"\n    {metric.interval_of}:" if metric.interval_of else "  "
             method = evaluation.interval_method(metric.key)
             line += f" 95 % interval {_range(metric, interval, ' % to ')} ({method})"
         lines += line.split("\n")
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
-            lines.append(f"  {'':<15}{'':>9} with test-time augmentation, {metrics['views']} images each")
+            lines.append(f"  {'':<{wide}}{'':>9} with test-time augmentation, {metrics['views']} images each")
     if named := only_predicted_class(evaluation):
         lines.append(f"  It predicts {one_line(named)} for every sample.")
     return lines
