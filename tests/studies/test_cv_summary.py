@@ -109,6 +109,15 @@ def test_a_worse_network_is_said_to_be_worse(results) -> None:
     assert not entry["comparison"]["beats"]
 
 
+def test_the_mean_is_named_with_its_article() -> None:
+    results = [
+        fold_result(1, k + 1, [k], [[0.0]], {"n": 1, "rmse": 1.5}, baselines={"mean": {"n": 1, "rmse": 2.0}})
+        for k in range(4)
+    ]
+    entry = compare_folds(results, "mean", Regress(("y",), (0.0,), (1.0,)), chosen=True)["comparison"]
+    assert "0.5 lower than that of the mean: " in entry["sentence"]
+
+
 def test_a_lead_that_is_the_same_in_each_fold_is_told_but_not_tested() -> None:
     task = Regress(("y",), (0.0,), (1.0,))
     results = [

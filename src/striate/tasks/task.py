@@ -576,8 +576,11 @@ class Task:
         """The task that chooses a class by costs and thresholds (`striate.tasks.classify.decision.make_rule`); with
         neither, the most probable one. Raises UsageError where predictions are not classes."""
         if cost or threshold:
-            option, got = "--cost" if cost else "--threshold", f"a run of the task {self.name}, without classes"
-            raise UsageError(option, got, "a classification", f"leave out {option}")
+            option, got = (
+                "--cost" if cost else "--threshold",
+                f"a run of the task {self.name}, which predicts no classes",
+            )
+            raise UsageError(option, got, "a run that predicts classes", f"leave out {option}")
         del validation
         return self
 

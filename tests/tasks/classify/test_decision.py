@@ -98,7 +98,7 @@ def test_a_threshold_without_a_number_has_the_best_f1_on_validation() -> None:
 
 
 def test_tasks_without_classes_refuse() -> None:
-    with pytest.raises(UsageError, match="without classes"):
+    with pytest.raises(UsageError, match="predicts no classes"):
         Regress(("y",), (0.0,), (1.0,)).deciding("ill=10", None)
 
 

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from striate.studies.cross_validation.fold import FoldResult, is_number
+from striate.tasks.baseline import in_sentence
 from striate.tasks.registry import is_known, metric_named, metric_text
 from striate.tasks.task import Task
 from striate.wording import several
@@ -176,7 +177,7 @@ def compare_folds(results: Sequence[FoldResult], name: str, task: Task, *, chose
 
 def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: int) -> str:
     """`sign` is −1 where lower is better."""
-    label, (scale, unit) = metric_named(key).name, metric_named(key).lead
+    label, (scale, unit), name = metric_named(key).name, metric_named(key).lead, in_sentence(name)
     if lead.mean == 0:
         return f"The mean {label} of the network and of {name} on the same {several(folds, 'fold')} is the same."
 

@@ -88,7 +88,7 @@ def _boosting(data: Dataset, task: Task, seed: int) -> Fitted:
     }
     note = sampling_note(len(y), len(train), len(few))
     decoded = torch.from_numpy(np.stack(predictions, axis=1)).float()
-    return Fitted(decoded, "features as they are", len(y), hyperparameters, note)
+    return Fitted(decoded, "columns of the table, not standardized", len(y), hyperparameters, note)
 
 
 def _choose_trees(
