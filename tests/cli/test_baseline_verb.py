@@ -157,6 +157,8 @@ def test_options_and_assignments_agree_or_are_refused() -> None:
     }
     with pytest.raises(UsageError, match="both 1 and 2"):
         chosen_fields({"seed": 1}, ["seed=2"])
+    with pytest.raises(UsageError, match=r"both 4 and 3(.|\n)*leave out --epochs 4"):
+        chosen_fields({"budget.epochs": "4"}, ["budget.epochs=3"])  # the option that was typed
     assert chosen_fields({}, ["seed=1", "seed=1"]) == {"seed": "1"}
-    with pytest.raises(UsageError, match=r"both 1 and 2(.|\n)*leave out --seed 1"):
+    with pytest.raises(UsageError, match=r"both 1 and 2(.|\n)*give one of them: --seed 2"):
         chosen_fields({}, ["seed=1", "seed=2"])

@@ -126,7 +126,7 @@ _SET_OPTION = _keyword("set", Annotated[list[str] | None, Parameter(negative=(),
 def chosen_fields(given: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
     """The requested fields by dotted name: those of `given` that are not None, and `assignments` of the form
     `FIELD=VALUE`. Raises UsageError where the two contradict each other, or an assignment has no `=`."""
-    return requested_fields(given, _parse(assignments), "leave out --{}")
+    return requested_fields(given, _parse(assignments), "leave out {option} {value}")
 
 
 def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
@@ -137,9 +137,8 @@ def _parse(assignments: Sequence[str]) -> dict[str, str | None]:
             raise UsageError("--set", repr(assignment), "FIELD=VALUE", "--set optim.lr=0.01")
         new = None if value in ("null", "None") else value
         if fields.get(name, new) != new:
-            raise UsageError(
-                name, f"both {fields[name]} and {value}", "one value", f"leave out --{name} {fields[name]}"
-            )
+            remedy = f"give one of them: {option_of(name)} {pasted(value)}"
+            raise UsageError(name, f"both {fields[name]} and {value}", "one value", remedy)
         fields[name] = new
     return fields
 

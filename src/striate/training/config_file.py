@@ -162,9 +162,7 @@ def config_from_dict(values: Mapping[str, Any], where: str, option: Callable[[st
         first, name = error.errors()[0], _field_at(error.errors()[0]["loc"])
         # A field with several types has an error for each of them.
         expected = dict.fromkeys(
-            _expectation(one["msg"], get_field(Config(), name))
-            for one in error.errors()
-            if _field_at(one["loc"]) == name
+            _expectation(one, get_field(Config(), name)) for one in error.errors() if _field_at(one["loc"]) == name
         )
         raise ConfigError(
             _place(where, name, option),
@@ -326,7 +324,8 @@ def _unknown(name: str, value: Any, where: str, option: Callable[[str], str]) ->
     return ConfigError(_place(where, shown, option), "no such field", "a field of the configuration", remedy)
 
 
-def _expectation(message: str, default: object) -> str:
+def _expectation(error: Any, default: object) -> str:
+    message = error["msg"]
     if message.startswith("Predicate"):
         return "file.py:name"
     if isinstance(default, tuple) and default and message.startswith(("Field required", "Tuple should have at most")):
@@ -339,6 +338,9 @@ def _expectation(message: str, default: object) -> str:
     text = text.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     text = text.replace("greater than", "above").replace("less than", "below")
     text = re.sub(r"at most 1(0{20,}|e\+\d\d)", "a finite number", text)  # a limit that only keeps numbers finite
+    text = re.sub(r"(?<![.\d])\d{5,}", lambda digits: f"{int(digits[0]):,}", text)
+    if error["type"].startswith(("greater_than", "less_than")) and str(error["input"]).strip("+- ").lower() == "nan":
+        text = text if "number" in text else f"a number, {text}"
     return text[0].lower() + text[1:]
 
 

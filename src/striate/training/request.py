@@ -217,17 +217,18 @@ def _pair(size: object) -> object:
 
 
 def requested_fields(
-    given: Mapping[str, Any], fields: Mapping[str, Any], remedy: str = 'leave out set["{}"]'
+    given: Mapping[str, Any], fields: Mapping[str, Any], remedy: str = 'leave out set["{name}"]'
 ) -> dict[str, Any]:
     """The requested dotted fields: the named arguments in `given` that are not None, and `fields`.
 
-    `remedy` has {} in place of the field's name. Raises UsageError where the two contradict each other, or where
-    `fields` is no mapping.
+    `remedy` has {name} in place of the field, {option} of its option, and {value} of the value in `given`. Raises
+    UsageError where the two contradict each other, or where `fields` is no mapping.
     """
     if not isinstance(fields, Mapping):
         raise UsageError("set", type_of(fields), "a dict of fields of the configuration", 'set={"optim.lr": 0.01}')
     named = {name: value for name, value in given.items() if value is not None}
     for name in fields.keys() & named.keys():
         if str(fields[name]).lower() != str(named[name]).lower():
-            raise UsageError(name, f"both {named[name]} and {fields[name]}", "one value", remedy.format(name))
+            told = remedy.format(name=name, option=option_of(name), value=named[name])
+            raise UsageError(name, f"both {named[name]} and {fields[name]}", "one value", told)
     return named | dict(fields)
