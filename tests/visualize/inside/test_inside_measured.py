@@ -13,9 +13,19 @@ from torch import nn
 
 from striate.errors import DataError, RunError, UsageError
 from striate.runs.directory import RunDirectory
+from striate.visualize.canvas import figure_of
 from striate.visualize.inside.fields import fields_figure, find_fields
 from striate.visualize.inside.landscape import landscape_figure, loss_landscape
-from striate.visualize.inside.tuning import ORIENTATIONS, gratings, tune, tuning_figure
+from striate.visualize.inside.tuning import (
+    ORIENTATIONS,
+    TUNED,
+    LayerTuning,
+    Tuning,
+    draw_layers,
+    gratings,
+    tune,
+    tuning_figure,
+)
 from striate.visualize.signal_figure import read_statistics
 
 GRAY = ((-1.0,), (1.0,))
@@ -71,6 +81,12 @@ def test_simple_and_complex_round_and_silent_units() -> None:
     assert found.curves[1].responses == (0.0,) * ORIENTATIONS
     assert (found.layers[0].units, found.layers[0].answering, found.layers[0].tuned) == (2, 1, 0.0)
     tuning_figure(found, title="t").canvas.draw()
+
+
+def test_the_line_of_tuned_units_crosses_no_words() -> None:
+    layers = tuple(LayerTuning(f"relu{k}", 8, 8, median, 0.4, 1.0) for k, median in enumerate((0.1, 0.3, 0.6)))
+    (axes,) = figure_of(lambda axes: draw_layers(axes, Tuning(layers, "relu0", ())), 3.5, 3.0).axes
+    assert [round(text.get_position()[0] - TUNED, 2) for text in axes.texts] == [0.02, 0.02, 0.29]
 
 
 def test_bars_lie_as_they_are_called() -> None:

@@ -258,7 +258,8 @@ def draw_layers(axes: Axes, found: Tuning) -> None:
     axes.barh(places, [layer.selectivity for layer in layers], 0.55, color=BLUE)
     for place, layer in zip(places, layers, strict=True):
         text = f"{percent(layer.tuned, 0)} tuned" if layer.answering else "no response"
-        axes.text(layer.selectivity + 0.02, float(place), text, va="center", fontsize=SMALL - 1.5, color=FAINT)
+        right = max(layer.selectivity, TUNED)  # where the dotted line does not cross it
+        axes.text(right + 0.02, float(place), text, va="center", fontsize=SMALL - 1.5, color=FAINT)
     axes.axvline(TUNED, color=VERMILION, linestyle=":", linewidth=1.2)
     axes.set_yticks(places, [shorten_path(layer.name, 20) for layer in layers], fontsize=SMALL)
     axes.invert_yaxis()
