@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 
@@ -28,6 +29,8 @@ from PIL import Image
 
 # What a test writes need not survive that the power fails; waiting for the disk takes a fourteenth of all the time.
 os.fsync = lambda _: None  # type: ignore[assignment]
+
+gc.set_threshold(50_000, 20, 20)  # as the program does
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("quick", deadline=None, derandomize=True)
@@ -76,15 +79,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of the cases of a test that says `pytest.mark.each_nth(n)` the first and each n-th after it stay quick, the
     others are slow; so of those of a file of the rooms above."""
     seen: Counter[object] = Counter()
+    rooms = {path: [ROOMS[folder] for folder in path.parents if folder in ROOMS] for path in {i.path for i in items}}
     for item in items:
         if item.get_closest_marker("slow"):
             continue
         mark, test = item.get_closest_marker("each_nth"), item.nodeid.partition("[")[0]
         counted = [(test, mark.args[0])] if mark else []
-        counted += [(str(item.path), ROOMS[folder]) for folder in item.path.parents if folder in ROOMS]
+        counted += [(item.path, nth) for nth in rooms[item.path]]
         if any(seen[key] % nth for key, nth in counted):
             item.add_marker(pytest.mark.slow)
         seen.update(key for key, _ in counted)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def options_found_once() -> Iterator[None]:
+    """What the options of a verb are is found out once, not with each command again: a fifth of the time of a test that
+    calls `main`."""
+    from cyclopts.argument import ArgumentCollection
+
+    find, found = ArgumentCollection._from_callable.__func__, {}
+
+    def find_once(cls: Any, verb: Any, *parameters: Any, reserved: Any = (), **given: Any) -> Any:
+        if given.get("parse_docstring", True):
+            return find(cls, verb, *parameters, reserved=reserved, **given)
+        key = (verb, parameters, reserved := tuple(reserved or ()), *given.items())
+        if key not in found:
+            found[key] = find(cls, verb, *parameters, reserved=reserved, **given)
+        fresh = {id(one): copy.copy(one) for one in found[key]}
+        for one in fresh.values():
+            one.tokens = []
+            one.children = cls(fresh[id(child)] for child in one.children)
+        return cls(fresh.values())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ArgumentCollection, "_from_callable", classmethod(find_once))
+        yield
 
 
 @pytest.fixture(autouse=True)
