@@ -138,24 +138,26 @@ def without_drawing(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-_DRAWN: dict[str, Any] = {}
+_DRAWN: dict[tuple[Any, str], Any] = {}
 """What `without_drawing` has put aside."""
 
 
 def _leave_out(patch: pytest.MonkeyPatch) -> None:
     from striate.machine.second_process import Later
-    from striate.report import finish
+    from striate.report import finish, rewards
 
     instead = {
-        "_curves": lambda run, _: Later(_tiny_picture, (run.plots,), None),
-        "_sample_pictures": lambda *_: Later(tuple, (), None),
-        "draw_first_filters": lambda *_: (),
-        "draw_signal": _tiny_picture,
-        "of_task": lambda *_: {},
+        (finish, "_curves"): lambda run, _: Later(_tiny_picture, (run.plots,), None),
+        (finish, "_sample_pictures"): lambda *_: Later(tuple, (), None),
+        (finish, "draw_first_filters"): lambda *_: (),
+        (finish, "draw_signal"): _tiny_picture,
+        (finish, "of_task"): lambda *_: {},
+        (rewards, "_pictures"): lambda *_: [],
+        (rewards, "_inside"): lambda *_: [],
     }
-    for name, nothing in instead.items():
-        _DRAWN.setdefault(name, getattr(finish, name))
-        patch.setattr(finish, name, nothing)
+    for (module, name), nothing in instead.items():
+        _DRAWN.setdefault((module, name), getattr(module, name))
+        patch.setattr(module, name, nothing)
 
 
 def _tiny_picture(folder: Path, *_: object) -> Any:
@@ -169,11 +171,9 @@ def _tiny_picture(folder: Path, *_: object) -> Any:
 
 @contextmanager
 def _drawn() -> Iterator[None]:
-    from striate.report import finish
-
     with pytest.MonkeyPatch.context() as patch:
-        for name, original in _DRAWN.items():
-            patch.setattr(finish, name, original)
+        for (module, name), original in _DRAWN.items():
+            patch.setattr(module, name, original)
         yield
 
 

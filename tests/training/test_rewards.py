@@ -134,8 +134,9 @@ def test_a_killed_run_of_minatar_goes_on_with_the_same_bits(
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train(small(), tmp_path_factory.mktemp("runs") / "catch")
+def finished(tmp_path_factory: pytest.TempPathFactory, drawn: Any) -> Path:
+    with drawn():
+        return train(small(), tmp_path_factory.mktemp("runs") / "catch")
 
 
 def test_what_a_run_writes(finished: Path) -> None:
@@ -153,6 +154,7 @@ def test_what_a_run_writes(finished: Path) -> None:
     assert (finished / "classes.txt").read_text() == "left\nstay\nright\n"
     page = (finished / "report.html").read_text()
     assert "95 % interval" in page
+    assert "Distribution" in page
     assert "data:image/gif;base64," in page
     with Image.open(finished / "plots" / "game.gif") as film:
         assert film.n_frames == 10

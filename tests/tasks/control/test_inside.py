@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,11 +40,12 @@ def test_states_are_those_that_the_network_plays_through() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory: pytest.TempPathFactory, drawn: Any) -> Path:
     folder: Path = tmp_path_factory.mktemp("played") / "run"
     fields = {"task.control.steps": 192, "task.control.epoch_steps": 96, "task.control.trajectories": 20}
     fields |= {"task.control.val_episodes": 2, "task.control.test_episodes": 4}
-    return striate.train(SOURCE, recipe="planner", out=folder, set=fields).path
+    with drawn():
+        return striate.train(SOURCE, recipe="planner", out=folder, set=fields).path
 
 
 @pytest.mark.slow

@@ -36,6 +36,12 @@ def run(shapes: Path, drawn: Any) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def plain_run(shapes: Path) -> Path:
+    """A shorter run without pictures, for what does not look at them."""
+    return striate.train(shapes, NETWORK, epochs=3, lr=0.03, batch=16, out=shapes.parent / "plain", set=PLAIN).path
+
+
 @pytest.mark.slow
 def test_an_explanation_is_of_the_class_that_takes_most_of_the_image(run: Path, shapes: Path, tmp_path: Path) -> None:
     image = shapes / "images" / "003.png"
@@ -165,9 +171,9 @@ def test_evaluation_json_has_each_class_its_interval_and_the_calibration_of_pixe
     assert "images with the lowest IoU" in told
 
 
-def test_calibrated_masks_are_refused_with_the_reason(run: Path) -> None:
+def test_calibrated_masks_are_refused_with_the_reason(plain_run: Path) -> None:
     with pytest.raises(UsageError, match="do not depend on the temperature"):
-        striate.load(run, calibrated=True)
+        striate.load(plain_run, calibrated=True)
 
 
 @pytest.mark.slow
@@ -183,13 +189,13 @@ def test_two_runs_are_compared_by_the_masks_that_were_kept(run: Path, shapes: Pa
     assert all(one.value == pytest.approx(striate.evaluate(run).metrics["iou"]) for one in found.runs)
 
 
-def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
+def test_the_lab_ranks_the_images_and_draws_their_masks(plain_run: Path) -> None:
     from starlette.testclient import TestClient
 
     from striate.lab.application import make_application
     from striate.lab.workbench import Lab
 
-    lab = Lab(run)
+    lab = Lab(plain_run)
     try:
         client = TestClient(make_application(lab, 80), base_url="http://127.0.0.1:80")
         client.headers["striate-key"] = lab.token
@@ -198,13 +204,13 @@ def test_the_lab_ranks_the_images_and_draws_their_masks(run: Path) -> None:
         assert {one["name"]: one["ranked"] for one in about["splits"]} == {"train": False, "val": True, "test": True}
         asked = {"split": "test", "show": "worst"}
         worst = client.get("/api/explore/samples", params=asked).json()["samples"]
-        document = json.loads((run / "evaluation.json").read_text())["splits"]["test"]["worst"]
+        document = json.loads((plain_run / "evaluation.json").read_text())["splits"]["test"]["worst"]
         assert [one["path"] for one in worst[: len(document)]] == [one["path"] for one in document]
         assert worst[0]["label"] == f"mean IoU {100 * document[0]['iou']:.2f} %"
         best = client.get("/api/explore/samples", params={**asked, "show": "best"}).json()["samples"]
         assert sorted(best, key=lambda one: one["path"]) == sorted(worst, key=lambda one: one["path"])
         assert (best[0]["label"], best[-1]["label"]) == (worst[-1]["label"], worst[0]["label"])
-        kept = read_predictions(open_run(run), "test")
+        kept = read_predictions(open_run(plain_run), "test")
         number = int(worst[0]["name"].split("#")[1])
         row = int(np.flatnonzero(kept.ids == number)[0])
         for truth in (False, True):
