@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from quick import parsed
 from striate.doctor import checks
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
@@ -18,12 +20,16 @@ LONGEST = 300
 NAMES = ("limit", "threshold")
 SOME = "0.0001"  # in the place of what only a run knows
 ROOT = Path(checks.__path__[0])
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
+
+
+@cache
+def _trees() -> dict[Path, ast.Module]:
+    return {path: parsed(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
 
 
 def test_no_limit_is_longer_than_three_lines() -> None:
     found = [check.threshold for check in (*every_check(), *PREDICTION_CHECKS, *NETWORK_CHECKS, *REWARD_CHECKS)]
-    for path, tree in TREES.items():
+    for path, tree in _trees().items():
         found += [_text(given, _names(path)) for given in _limits(tree)]
     assert len(found) > 300
     assert [text for text in found if len(text) > LONGEST] == []
@@ -32,7 +38,7 @@ def test_no_limit_is_longer_than_three_lines() -> None:
 def test_each_finding_has_a_limit() -> None:
     missing = [
         f"{path.name}, line {node.lineno}"
-        for path, tree in TREES.items()
+        for path, tree in _trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "finding"
         if isinstance(check := _names(path).get(ast.unparse(node.func.value)), Check) and not check.threshold
