@@ -36,22 +36,6 @@ def test_one_finding_has_the_command_of_a_longer_training(tmp_path: Path, epochs
     assert (tmp_path / "a run-longer" / "metrics.json").exists()
 
 
-def test_the_commands_of_a_moved_run_name_its_new_path(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    settings = {"execution.plan": "plain"}
-    run = striate.train("iris", "mlp(4)", epochs=1, out="a run", set=settings)
-    assert "--config 'a run/config.yaml' --epochs" in run.metrics["findings"][0]["remedy"]
-    run.path.rename("moved here")
-    assert main(["train", "--resume", "moved here"]) == 0
-    printed = "".join(capsys.readouterr())
-    assert "a run" not in printed
-    command = next(line for line in printed.splitlines() if "--out" in line).partition(": striate ")[2]
-    assert main(shlex.split(command)) == 0
-    assert Path("moved here-longer/metrics.json").exists()
-
-
 def test_a_training_that_patience_ended_is_advised_to_go_on_without_it(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (70, 24, 24), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", x=x, y=np.arange(70) % 12 // 7)

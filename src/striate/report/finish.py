@@ -233,7 +233,6 @@ def _metrics(
     config, history = prepared.config, prepared.state.history
     seconds = sum(row.seconds for row in history)
     return {
-        "run": str(run.path),
         "task": prepared.task.name,
         "model": config.model.name,
         "data": prepared.data.name,

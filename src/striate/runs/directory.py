@@ -352,8 +352,7 @@ def _seen_lines(run: RunDirectory) -> list[str]:
 
 
 def read_metrics(run: RunDirectory) -> dict[str, Any]:
-    """metrics.json; where the run was moved, its commands name the new path. Raises RunError where the run is not
-    complete."""
+    """metrics.json. Raises RunError where the run is not complete."""
     try:
         metrics: dict[str, Any] = json.loads(read_verified(run.metrics_json) or b"")
         if not isinstance(metrics, dict) or not {"train", "cv", "study"} & metrics.keys():
@@ -368,24 +367,4 @@ def read_metrics(run: RunDirectory) -> dict[str, Any]:
             "a finished run",
             f"{'remove it, then: ' if there else ''}striate train --resume {pasted(run.path)}",
         ) from None
-    return _in_place(metrics, run.path)
-
-
-def _in_place(metrics: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The metrics of the run at `path`, with its commands: they name the path that the run had when it ended."""
-    before = metrics.get("run")
-    if not isinstance(before, str) or before == str(path):
-        return metrics
-    files = ("", "/config.yaml", "-longer")
-    words = {pasted(f"{before}{file}"): pasted(f"{path}{file}") for file in files}
-    word = re.compile(rf"(?<!\S)({'|'.join(map(re.escape, words))})(?=[\s;]|$)")
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, str):
-            return word.sub(lambda found: words[found[1]], value)
-        if isinstance(value, list):
-            return [moved(one) for one in value]
-        return {key: moved(one) for key, one in value.items()} if isinstance(value, dict) else value
-
-    texts = {key: moved(metrics[key]) for key in ("findings", "offers") if key in metrics}
-    return metrics | texts | {"run": str(path)}
+    return metrics
