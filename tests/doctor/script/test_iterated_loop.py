@@ -58,6 +58,15 @@ def test_numbers_of_samples_may_be_yielded(given: str, count: int) -> None:
         assert len(torch.cat([found[2]()[0] for _ in range(count)]).unique(dim=0)) == 96
 
 
+@pytest.mark.parametrize(("line", "count"), [("other = index[torch.randperm(len(index))]", 6), ("print(index)", 0)])
+def test_numbers_of_samples_may_be_reordered(line: str, count: int) -> None:
+    """As for the partners of blended samples."""
+    (loop,) = ast.parse(f"for index in numbers(96, 16):\n    {line}\n    loss = model(X[index]) - Y[index]").body
+    names = {"numbers": numbers, "X": X, "Y": X.sum(1), "model": nn.Linear(8, 1), "torch": torch}
+    assert isinstance(loop, ast.For)
+    assert count_index_batches(loop, names) == count
+
+
 def without_end(count: int) -> Iterator[Tensor]:
     while True:
         yield torch.randint(count, (16,))

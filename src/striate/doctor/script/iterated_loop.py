@@ -241,9 +241,11 @@ def are_indices(values: Any) -> bool:
 
 
 def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
-    """Whether a loop's body indexes samples with a variable, and uses it for nothing else but its length."""
+    """Whether a loop's body indexes samples with a variable, and uses it for nothing else but its length, and other
+    orders of it, `ids[torch.randperm(len(ids))]`."""
     nodes = [node for statement in loop.body for node in ast.walk(statement)]
     taking = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
+    reordered = {id(node.value) for node in nodes if isinstance(node, ast.Subscript)}
     measuring = [
         node
         for node in nodes
@@ -251,7 +253,7 @@ def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
         or (isinstance(node, ast.Attribute) and node.attr in ("shape", "size"))
     ]
     inside = {id(part) for node in taking for part in ast.walk(node)} | _listed(nodes, name)
-    fine = inside | {id(part) for node in measuring for part in ast.walk(node)}
+    fine = inside | reordered | {id(part) for node in measuring for part in ast.walk(node)}
     uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)]
     return any(id(node) in inside for node in uses) and all(id(node) in fine for node in uses)
 

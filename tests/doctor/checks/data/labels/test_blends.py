@@ -81,3 +81,24 @@ def test_some_batches_are_not_blended(swapped: bool) -> None:
     model = perceptron()
     setup = make_setup(model, digits(), None, optimizer=torch.optim.SGD(model.parameters(), 0.1), step=step)
     assert (swapped_shares(blended_batches(Evidence(setup, Clock(120.0)))) is not None) is swapped
+
+
+@pytest.mark.parametrize("swapped", [True, False])
+def test_a_batch_may_hold_the_partners_too(swapped: bool) -> None:
+    """As a loop that indexes samples twice draws it."""
+    batches = [(x, x.flip(0), y, y.flip(0)) for x, y in digits()]
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        x, other, y, labels = batch
+        part = 0.8
+        optimizer.zero_grad()
+        out = net(part * x + (1 - part) * other)
+        weight = 1 - part if swapped else part
+        value: Tensor = weight * loss(out, y) + (1 - weight) * loss(out, labels)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = perceptron()
+    setup = make_setup(model, batches, None, loss=LOSS, optimizer=torch.optim.SGD(model.parameters(), 0.1), step=step)
+    assert (swapped_shares(blended_batches(Evidence(setup, Clock(120.0)))) is not None) is swapped

@@ -19,6 +19,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.read_batches import has_own_collate
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.models.preserved_state import same_random_state
+from striate.observe.tensors import tensors_in
 
 _COLLATED = 24
 """The most batches of a collate function, which may leave most unchanged."""
@@ -96,6 +97,10 @@ def _labeled(batch: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
     inputs, labels = (main_tensor(part) for part in parts(batch))
     if inputs is None or labels is None or inputs.ndim < 2:
         return None
+    # A batch that also holds the partners, (x[i], x[j], y[i], y[j]), has the labels of the first samples first.
+    every = list(tensors_in(batch))
+    if sum(t.shape == inputs.shape for t in every) > 1:
+        labels = next(t for t in every if t.shape == labels.shape and t.dtype == labels.dtype)
     several = labels.ndim == 2 and labels.shape[1] > 1 and bool(((labels == 0) | (labels == 1)).all())
     one = labels.ndim == 1 and not labels.is_floating_point()
     return (inputs, labels.cpu()) if one or several else None
