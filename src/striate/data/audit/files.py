@@ -128,20 +128,9 @@ def find_unread_formats(evidence: DataEvidence) -> SampleFinding | None:
 
 def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
     """`data.misplaced`: samples outside the folders that are searched; annotations without their samples."""
-    if texts := _labels_alone(evidence.listing):
-        return SampleFinding(
-            Finding(
-                code="data.misplaced",
-                severity="warning",
-                where=evidence.listing.source,
-                measured=f"{several(len(texts), 'file')} of boxes without an image of the same name: {some(texts)}",
-                threshold="0 files",
-                why="Training does not use these boxes.",
-                remedy="Add the missing images, or remove these files.",
-            )
-        )
+    texts = _labels_alone(evidence.listing)
     names = [name for name in evidence.listing.ignored if not _hidden(name) and is_sample(name)]
-    if not names:
+    if not names and not texts:
         return None
     measured = f"{several(len(names), 'sample is', 'samples are')} not in a folder of samples: {some(names)}"
     why = "They have no label, so training does not use them."
@@ -152,6 +141,11 @@ def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
         if len(masks) == len(names):
             measured = f"{several(len(masks), 'mask')} without an image of the same name in images/: {some(masks)}"
         why = "Training uses pairs of an image in images/ and a mask in masks/."
+        remedy = "Add the missing images, or remove these files."
+    if texts:
+        alone = f"{several(len(texts), 'file')} of boxes without an image of the same name: {some(texts)}"
+        measured = f"{measured}; {alone}" if names else alone
+        why = "Training does not use these boxes."
         remedy = "Add the missing images, or remove these files."
     finding = Finding(
         code="data.misplaced",

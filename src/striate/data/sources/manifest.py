@@ -347,7 +347,7 @@ def table_columns(path: Path, called: Mapping[str, str]) -> dict[str, int]:
     """The place of each column of the header, by the name under which it is read, in lower case; empty for a file that
     cannot be read, since reading its rows raises the error."""
     try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        with _opened(path) as file:
             first = file.readline(1 << 16)
     except OSError:
         return {}
@@ -448,9 +448,8 @@ def _as_arrays(path: Path, names: list[str], fields: list[str]) -> str:
     features = [place for place, field in enumerate(fields) if as_number(field) is not None and place not in targets]
     if not features or any(map(is_sample, fields)) or target >= len(fields):
         return ""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        first = file.readline(1 << 16)
-    separator = max(",;\t", key=first.count)
+    with _opened(path) as file:
+        separator = _separator(file)
     delimiter = "" if separator == "," else f", delimiter={json.dumps(separator)}"
     label = f"float(row[{target}])" if as_number(fields[target]) and "." in fields[target] else f"row[{target}]"
     if len(targets) > 1:
@@ -468,6 +467,15 @@ def _as_arrays(path: Path, names: list[str], fields: list[str]) -> str:
     return f"save its numbers as arrays{without}: python -c {pasted(code)} && striate train {pasted(arrays)}"
 
 
+def _opened(path: Path) -> IO[str]:
+    return path.open(encoding="utf-8-sig", errors="replace", newline="")
+
+
+def _separator(table: IO[str]) -> str:
+    """The separator of columns, by the first line, which is read."""
+    return max(",;\t", key=table.readline(1 << 16).count)
+
+
 _MOST_ROWS = 100_000
 """Rows of a table that are read to recognize one-hot columns."""
 
@@ -475,9 +483,8 @@ _MOST_ROWS = 100_000
 def _one_hot_columns(path: Path) -> range:
     """The last columns of a table, two or more, that have one 1 in each row and else 0; empty where there are none."""
     rows: list[list[str]] = []
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file, suppress(csv.Error):
-        first = file.readline(1 << 16)
-        rows += (row for row in islice(csv.reader(file, delimiter=max(",;\t", key=first.count)), _MOST_ROWS) if row)
+    with _opened(path) as file, suppress(csv.Error):
+        rows += (row for row in islice(csv.reader(file, delimiter=_separator(file)), _MOST_ROWS) if row)
     width = min(map(len, rows), default=0)
     sums = [0.0] * len(rows)
     for start in range(width - 1, 0, -1):

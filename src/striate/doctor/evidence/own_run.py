@@ -262,7 +262,7 @@ class Watcher:
     """Number of characters that the script printed."""
     stepped: dict[int, _Stepped] = field(default_factory=dict)
     """The optimizers that made a step, by id."""
-    reached: set[int] = field(default_factory=set)
+    had_gradient: set[int] = field(default_factory=set)
     """Ids of the parameters that had a gradient at a step of any optimizer: a later training may not change them."""
 
     def stepping(self, optimizer: Optimizer) -> None:
@@ -273,7 +273,7 @@ class Watcher:
         if key not in self.stepped:
             self.run.held |= parameters_held(optimizer)
             trained = {id(p): (p, size_of(p)) for p in held if p.requires_grad}
-            self.run.without_gradient |= {one: found for one, found in trained.items() if one not in self.reached}
+            self.run.without_gradient |= {one: found for one, found in trained.items() if one not in self.had_gradient}
             self.run.trained[key] = set(trained)
             self.stepped[key] = _Stepped(optimizer, held[:_MOST_PAIRS])
         stepped = self.stepped[key]
@@ -286,7 +286,7 @@ class Watcher:
             for parameter in held:
                 if parameter.grad is not None and id(parameter) in self.run.without_gradient:
                     del self.run.without_gradient[id(parameter)]
-                    self.reached.add(id(parameter))
+                    self.had_gradient.add(id(parameter))
         self.run.rates.setdefault(key, []).append(max(float(group["lr"]) for group in optimizer.param_groups))
 
     def backward_begins(self) -> None:

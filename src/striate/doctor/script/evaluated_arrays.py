@@ -32,10 +32,11 @@ def evaluated_arrays(
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         tree = syntax_of(frame.f_code.co_filename)
+        trained = _trained_on(tree)
         for given, partner in _evaluated(tree, names):
             x = value_of(given, names)
             alike = isinstance(x, torch.Tensor) and x.dtype == inputs.dtype and x.shape[1:] == inputs.shape[1:]
-            if not alike or len(x) < _FEWEST or x.data_ptr() in own or names_in(given) & _trained_on(tree):
+            if not alike or len(x) < _FEWEST or x.data_ptr() in own or names_in(given) & trained:
                 continue
             y = _only_targets(names if partner is None else {"": value_of(partner, names)}, x, targets)
             if y is not None:

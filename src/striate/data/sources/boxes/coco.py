@@ -218,12 +218,9 @@ def _parsed(tree: Tree, file: str, data: bytes) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        place = f"{tree.where}/{file}"
-        line = getattr(error, "lineno", None)
         got = f"no JSON ({str(error)[:100]})" if data else "an empty file"
-        raise DataError(
-            place if line is None else f"{place}, line {line}", got, "JSON", "correct it, or download the file again"
-        ) from None
+        remedy = "correct it, or download the file again"
+        raise damaged(tree, file, getattr(error, "lineno", None), got, "JSON", remedy) from None
 
 
 def _categories(tree: Tree, file: str, document: Mapping[str, Any]) -> dict[Any, str]:

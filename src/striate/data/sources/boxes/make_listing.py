@@ -59,7 +59,8 @@ def box_listing(
     )
 
 
-def damaged(tree: Tree, file: str, line: int | None, got: str, expected: str) -> DataError:
+def damaged(tree: Tree, file: str, line: int | None, got: str, expected: str, remedy: str | None = None) -> DataError:
     """The error for an annotation file that cannot be read, with the line if it is known."""
     place = f"{tree.where}/{file}" + ("" if line is None else f", line {line}")
-    return DataError(place, got, expected, "correct the line, or leave it out" if line else "correct the file")
+    remedy = remedy or ("correct the line, or leave it out" if line else "correct the file")
+    return DataError(place, got, expected, remedy)

@@ -117,9 +117,11 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
 def _takes_indices(source: ScriptSource, call: ast.Call) -> bool:
     """Whether the script takes the indices that `max` returns, as `_, predicted = outputs.max(1)`."""
     around = source.parent(call)
-    if isinstance(around, ast.Assign) and isinstance(around.targets[0], ast.Tuple) and called(call) == "max":
+    if called(call) != "max" or around is None:
+        return False
+    if isinstance(around, ast.Assign) and isinstance(around.targets[0], ast.Tuple):
         return ast.unparse(around.targets[0].elts[-1]) != "_"
-    return called(call) == "max" and ast.unparse(around or call).endswith((")[1]", ").indices"))
+    return ast.unparse(around).endswith((")[1]", ").indices"))
 
 
 def _whole(node: ast.expr | None) -> ast.expr | None:

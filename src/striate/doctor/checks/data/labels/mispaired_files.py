@@ -14,7 +14,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called, variable_of
 from striate.records import Finding
-from striate.wording import several
+from striate.wording import percent, several
 
 _FEWEST, _SHARE = 8, 0.1
 """The fewest files of a list, and the least share of positions with files of different samples."""
@@ -40,7 +40,7 @@ def mispaired_files(evidence: Evidence) -> Finding | None:
             where=f"`{one}` and `{other}`",
             measured=f"at {len(apart)} of {several(len(files), 'position')} the two lists hold files of different "
             f"samples: first `{PurePath(files[first]).name}` and `{PurePath(partners[first]).name}`",
-            threshold=f"files of different samples at {100 * _SHARE:.0f} % of the positions of two lists that name "
+            threshold=f"files of different samples at {percent(_SHARE, 0)} of the positions of two lists that name "
             "the same samples",
             why="Inputs get the targets of others. `os.listdir` and `glob` list files in an arbitrary order.",
             remedy=f"sort both lists: `{one} = sorted({one})` and `{other} = sorted({other})`, or find each target by "
@@ -76,7 +76,7 @@ def _names_of_samples(files: list[str], partners: list[str]) -> tuple[list[Any],
 def _used_together(source: ScriptSource, one: str, other: str, *, alike: bool) -> bool:
     """Whether a call gets both lists, or one data set has both. Lists of equal entries (`alike`) must both come from a
     folder: one may be a shuffled copy of the other."""
-    if alike and not all(any(name == one_of for name in _listed(source)) for one_of in (one, other)):
+    if alike and not {one, other} <= set(_listed(source)):
         return False
     if one.startswith("self.") and other.startswith("self."):
         return True

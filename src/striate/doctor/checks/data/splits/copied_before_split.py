@@ -36,8 +36,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     for tree in source.trees.values():
         for node in (part for part in ast.walk(tree) if isinstance(part, ast.Assign)):
             copied, fitted = _copied(node, source), _fitted_to_targets(node, source)
-            made = _names(node.targets[0])[:1] if names_in(node.value) & variants else []
-            made = made if _derives(node.value, variants, whole_only=True) else []
+            made = _names(node.targets[0])[:1] if _derives(node.value, variants, whole_only=True) else []
             named = [*((name, _COPIES) for name in (*copied, *made)), *((name, _TARGETS) for name in fitted)]
             for name, (done, why) in named:
                 split = _split_after(node, name, source)
