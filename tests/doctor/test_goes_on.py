@@ -155,6 +155,24 @@ def test_a_script_without_a_fault_comes_to_its_end_and_writes_nothing(write: str
     assert [file.name for file in tmp_path.iterdir()] == ["train.py"]
 
 
+READ_AGAIN = [
+    "os.makedirs('out/it', exist_ok=True); torch.save(model.state_dict(), 'out/it/best.pt');"
+    " assert os.path.exists('out/it/best.pt'); model.load_state_dict(torch.load('out/it/best.pt'))",
+    "Path('log.csv').open('a').write('x'); assert len(Path('log.csv').read_text()) == epoch + 1",
+    "json.dump([epoch], open('log.json', 'w')); assert json.load(open('log.json')) == [epoch]",
+]
+
+
+@pytest.mark.parametrize("write", few_quick(READ_AGAIN, READ_AGAIN[:1]))
+def test_a_script_reads_what_it_wrote_and_goes_on(write: str, tmp_path: Path) -> None:
+    """Three evaluations show that it counts wrongly."""
+    text = f"import json, os\nfrom pathlib import Path\n{SCRIPT}    {write}\n"
+    for old, new in FAULTS["eval.wrong-count"]:
+        text = text.replace(old, new)
+    assert went_on(tmp_path, text) == ["eval.wrong-count"]
+    assert [file.name for file in tmp_path.iterdir()] == ["train.py"]
+
+
 @pytest.mark.slow
 def test_a_script_that_waits_is_ended(tmp_path: Path) -> None:
     went_on(tmp_path, f"{SCRIPT}    import time; time.sleep(600)\n", share=0.05)

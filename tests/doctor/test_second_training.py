@@ -1,4 +1,4 @@
-"""A script that trains in several loops: the others are named, and each can be examined."""
+"""A script that trains in several loops: each is examined in its turn, or by its number."""
 
 from __future__ import annotations
 
@@ -162,15 +162,11 @@ def told(folder: Path, text: str, *words: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, document
 
 
-@pytest.mark.slow
-def test_the_first_is_examined_and_says_where_the_second_is(tmp_path: Path) -> None:
-    _, document = told(tmp_path, WITH_STEPS)
-    assert document["elsewhere"] == ["train.py, line 26"]
-    assert "line 16" in document["subject"]
-    assert document["error"] == 0
+NUMBER_2 = ("--training", "2")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("words", [(), NUMBER_2])
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -180,11 +176,26 @@ def test_the_first_is_examined_and_says_where_the_second_is(tmp_path: Path) -> N
         (OTHER_EVALUATED, "model.evaluates-untrained"),
     ],
 )
-def test_the_second_is_examined_after_the_first_was_run(tmp_path: Path, text: str, code: str | None) -> None:
-    _, document = told(tmp_path, text, "--training", "2")
+def test_the_second_is_examined_after_the_first(
+    tmp_path: Path, text: str, code: str | None, words: tuple[str, ...]
+) -> None:
+    _, document = told(tmp_path, text, *words)
+    assert ("line 16" in document["subject"]) is not bool(words)
     assert "line 26" in document["subject"]
     assert "the first step of its 2nd loop" in document["subject"]
     assert next((found["code"] for found in document["findings"] if found["severity"] != "note"), None) == code
+    assert document["elsewhere"] == ["train.py, line 16"] * bool(words)
+
+
+@pytest.mark.slow
+def test_a_training_after_a_faulty_one_is_named_only(tmp_path: Path) -> None:
+    text = WITH_STEPS.replace("cross_entropy(teacher(xb), yb)", "cross_entropy(teacher(xb).detach(), yb)")
+    text = text.replace("            loss.backward()\n", "            loss.requires_grad_().backward()\n", 1)
+    _, document = told(tmp_path, text)
+    assert document["elsewhere"] == ["train.py, line 26"]
+    assert "line 16" in document["subject"]
+    assert "line 26" not in document["subject"]
+    assert document["findings"][0]["code"] == "model.graph-detached"
 
 
 @pytest.mark.slow  # a number that is none is refused in the same way
@@ -202,12 +213,10 @@ def test_a_number_of_no_training_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_second_call_of_a_function_that_trains_is_examined(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [(), NUMBER_2])
+def test_the_second_call_of_a_function_that_trains_is_examined(tmp_path: Path, words: tuple[str, ...]) -> None:
     """A head that is put in after the optimizer was made, which the second training goes on with."""
-    text = WITH_STEPS.split("def fit")[0] + AGAIN
-    _, document = told(tmp_path, text)
-    assert len(document["elsewhere"]) == 1
-    _, document = told(tmp_path, text, "--training", "2")
+    _, document = told(tmp_path, WITH_STEPS.split("def fit")[0] + AGAIN, *words)
     assert "the first step of its 2nd loop" in document["subject"]
     assert "optim.parameters-missing" in [finding["code"] for finding in document["findings"]]
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from striate.errors import StriateError, UsageError, pasted
-from striate.wording import filled, listed
+from striate.wording import filled, listed, ordinal
 
 
 def main(words: Sequence[str]) -> int:
@@ -44,15 +44,16 @@ def main(words: Sequence[str]) -> int:
         width = min(shutil.get_terminal_size((80, 24)).columns, 100)
         print(f"{filled(found.subject, width)}\n\n{diagnosis_text(found.diagnosis, width)}")
         if found.elsewhere and given.training == 1:
-            print("\n" + filled(_elsewhere(found.elsewhere, given.script), width))
+            print("\n" + filled(_elsewhere(found.elsewhere, found.trainings + 1, given.script), width))
     return 1 if found.diagnosis.counts()["error"] else 0
 
 
-def _elsewhere(places: Sequence[str], script: Path) -> str:
+def _elsewhere(places: Sequence[str], number: int, script: Path) -> str:
+    before = "the first" if number == 2 else "the ones before"
     return (
         f"{script.name} also trains elsewhere, which was not examined: {listed([*places])}. When this one is in "
-        f"order, striate doctor {pasted(script)} --training 2 examines the second training, after running the first "
-        "to its end; likewise 3 and more."
+        f"order, striate doctor {pasted(script)} --training {number} examines the {ordinal(number)} training, after "
+        f"running {before} to the end; likewise {number + 1} and more."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -201,6 +201,10 @@ class OwnRun:
     """By id, averages of weights that the script ran without gradients."""
     in_training: set[int] = field(default_factory=set)
     """Ids of all modules that ran in training mode."""
+    with_gradients: set[int] = field(default_factory=set)
+    """Ids of those whose output required a gradient."""
+    examined: frozenset[int] = frozenset()
+    """Ids of the parameters that a trial step was searched for a cut behind."""
     loaded: bool = False
     """Whether the script loaded weights with `strict=False` before its first step."""
     passes: list[DataPass] = field(default_factory=list)
@@ -372,6 +376,8 @@ class Watcher:
     def leave(self, module: nn.Module, _: Any, output: Any) -> None:
         """Called after each call of a module."""
         self.depth = max(0, self.depth - 1)
+        if module.training and id(module) not in self.run.with_gradients and any(_require_gradients(output)):
+            self.run.with_gradients.add(id(module))
         if not self.depth and self.drawn is not None and id(module) in self.run.networks:
             with suppress(Exception):
                 self._note_predictions(module, output)
@@ -434,6 +440,10 @@ class Watcher:
         if self.known.get(id(module), (-1, 0.0))[0] != self.run.steps:
             self.known[id(module)] = self.run.steps, number_of_weights(module)
         return self.known[id(module)][1]
+
+
+def _require_gradients(output: Any) -> Iterator[bool]:
+    return (tensor.requires_grad for tensor in tensors_in(output))
 
 
 def _as_table(value: Any) -> Any:

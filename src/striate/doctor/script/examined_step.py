@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from striate.doctor.checks.model.graph_detached import GRAPH_DETACHED
 from striate.doctor.diagnose import diagnose_setup, examine_code, examine_rewards
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.rates import passes_of
@@ -57,6 +58,10 @@ class ScriptDiagnosis:
     """File and line of other loops that train, which were not examined."""
     passes: float = 0.0
     """How many batches its loops take in all; 0 where unknown."""
+    examined: frozenset[int] = frozenset()
+    """Ids of the network's parameters, where `model.graph-detached` was checked."""
+    trainings: int = 1
+    """How many of its trainings were examined, one after another."""
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as a JSON object, with the subject and the trainings that were not examined."""
@@ -145,7 +150,8 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
         f"{type(model).__name__} in the loop at {loop.where}{shape}, {held}"
         f"{', validation data found' if val is not None else ', no validation data found'}; run as it is until {nth}"
     )
-    return ScriptDiagnosis(subject, diagnosis, others, passes_of(setup))
+    examined = frozenset(map(id, parameters if GRAPH_DETACHED.codes[0] in diagnosis.looked_at else ()))
+    return ScriptDiagnosis(subject, diagnosis, others, passes_of(setup), examined)
 
 
 def _diagnose_rewards(caught: Caught, frames: list[Any]) -> ScriptDiagnosis | None:

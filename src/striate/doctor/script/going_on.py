@@ -1,28 +1,23 @@
-"""Lets a script continue for a few seconds after its first step, silenced and without writing files."""
+"""Lets a script continue for a few seconds after its first step, silenced; what it writes is kept apart."""
 
 from __future__ import annotations
 
 import io
 import logging
-import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
-from contextvars import ContextVar
-from functools import cache
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.data import dataloader
 
 from striate.doctor.diagnose import threads_to_spare
 from striate.doctor.evidence.own_run import EndScript, Watcher, number_of_weights
+from striate.doctor.script.written_apart import written_apart
 from striate.doctor.setup.unwritten_logs import logs_unwritten
 from striate.models.preserved_state import nothing_compiled
 from striate.observe.module_calls import forward_hooks_everywhere
@@ -40,8 +35,8 @@ def logs_elsewhere() -> bool:
 
 @contextmanager
 def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str]) -> Iterator[Watcher]:
-    """While the body runs, the script continues for at most `seconds`, silenced and watched. `EndScript` ends it,
-    also before it writes a file. `networks`: the known networks; `names`: their names by id."""
+    """While the body runs, the script continues for at most `seconds`, silenced and watched. `EndScript` ends it.
+    `networks`: the known networks; `names`: their names by id."""
     watcher = Watcher(perf_counter() + seconds, names)
     for network in networks:
         if next(network.parameters(), None) is not None:
@@ -59,7 +54,7 @@ def going_on(seconds: float, networks: Iterable[nn.Module], names: dict[int, str
         stack.enter_context(nothing_compiled())
         stack.enter_context(threads_to_spare())
         stack.enter_context(torch_functions(watcher.call))
-        stack.enter_context(_nothing_written())
+        stack.enter_context(written_apart())
         stack.enter_context(_alarm(seconds + _GRACE))
         try:
             yield watcher
@@ -121,57 +116,6 @@ def _short_passes(watcher: Watcher) -> Iterator[None]:
         yield
     finally:
         kind.__next__ = original
-
-
-@contextmanager
-def _nothing_written() -> Iterator[None]:
-    """While the body runs, the script ends before it changes a file, starts a program or opens a connection."""
-    _set_up_guard()
-    original = torch.save
-
-    def save(obj: Any, f: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(f, str | os.PathLike) and not _may_write(f):  # written by C++ code, without an audit event
-            raise EndScript
-        return original(obj, f, *args, **kwargs)
-
-    torch.save = save
-    token = _guarded.set(True)
-    try:
-        yield
-    finally:
-        _guarded.reset(token)
-        torch.save = original
-
-
-_guarded = ContextVar("_guarded", default=False)  # not set in other threads than the script's
-_EVENTS = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "subprocess.Popen", "os.system", "socket.connect")
-
-
-@cache
-def _set_up_guard() -> None:
-    sys.addaudithook(_guard)  # permanent: audit hooks cannot be removed
-
-
-def _guard(event: str, args: tuple[Any, ...]) -> None:
-    if not _guarded.get():
-        return
-    if event == "open":
-        path, mode, flags = args
-        writes = any(letter in (mode or "") for letter in "wax+") or flags & (os.O_WRONLY | os.O_RDWR)
-        if writes and not isinstance(path, int) and not _may_write(path):
-            raise EndScript
-    if event in _EVENTS and not (event.startswith("os.") and event != "os.system" and _may_write(args[0])):
-        raise EndScript
-
-
-def _may_write(path: Any) -> bool:
-    """Whether a path is none of the user's files: in the folder for temporary files, unless the script is or runs
-    there; or an existing folder."""
-    place = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 — a link may lead to the user's files
-    if place.parts[1:2] in (("dev",), ("proc",)) or "__pycache__" in place.parts or place.is_dir():
-        return True
-    own = (Path.cwd(), Path(sys.argv[0]).resolve().parent)
-    return place.is_relative_to(tempfile.gettempdir()) and not any(place.is_relative_to(one) for one in own)
 
 
 def end_script(*_: object) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import nn
@@ -45,6 +45,9 @@ _LEAST = 0.5  # seconds
 _GOES_ON, _PLAYS_ON, _AT_MOST = 0.25, 0.5, 1.1
 """Shares of the budget: how long a script continues after its diagnosis, how long if it plays an environment, and how
 long diagnosis and continuation take together."""
+_UNTIL_ANOTHER = 0.65
+"""Share of the time left for which a script with further trainings continues until the next one; the rest is for
+examining that."""
 
 
 def diagnose_script(
@@ -87,9 +90,7 @@ def diagnose_script(
         raise catch.failed
     if catch.found is None:
         raise _nothing_caught(path, catch, raised)
-    if catch.own_run is None:
-        return catch.found
-    return _with_own_run(catch.found, catch.own_run.run, of_rewards=catch.plays)
+    return catch.so_far(catch.found)
 
 
 def _no_script(path: Path) -> UsageError:
@@ -113,6 +114,27 @@ def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> S
     )
     further = f"{several(run.steps - 1, 'step')} further{', to its end' if run.ended else ''}"
     return replace(found, subject=f"{found.subject}, and {further}", diagnosis=diagnosis)
+
+
+def _joined(first: ScriptDiagnosis | None, second: ScriptDiagnosis) -> ScriptDiagnosis:
+    """The diagnosis of a training without an error or warning, with that of a later one, unless there was too little
+    time for that. The verdict is the less favorable one."""
+    if first is None:
+        return second
+    one, other = first.diagnosis, second.diagnosis
+    if other.verdict == "unknown" and other.left_out:
+        return replace(first, diagnosis=replace(one, seconds=one.seconds + other.seconds))
+    findings, follows = sort_out((*other.findings, *one.findings))
+    follows = dict(one.follows) | dict(other.follows) | dict(follows)
+    worse = one if other.healthy else other
+    diagnosis = replace(worse, findings=findings, follows=follows, seconds=one.seconds + other.seconds)
+    return replace(
+        second,
+        subject=f"{first.subject}; then {second.subject}",
+        diagnosis=diagnosis,
+        elsewhere=tuple(place for place in first.elsewhere if place in second.elsewhere),
+        trainings=first.trainings + 1,
+    )
 
 
 def _diagnose_failure(catch: _Catch, path: Path, error: Exception) -> ScriptDiagnosis | None:
@@ -221,16 +243,24 @@ class _Catch(Caught):
     """The hook that ends the script at any further step."""
     own_run: Watcher | None = None
     """Watches the script while it continues."""
+    known: set[tuple[tuple[str, int], ...]] = field(default_factory=set)
+    """Lines of the running functions at the steps of the trainings that were examined."""
+    earlier: ScriptDiagnosis | None = None
+    """The diagnosis of the trainings before, while the script has come to the next one."""
     after: ExitStack = field(default_factory=ExitStack)
-    """Closed when the script ends."""
+    """Closed when the script ends, or comes to its next training."""
+
+    def __post_init__(self) -> None:
+        self.budget = self.seconds
+
+    def so_far(self, found: ScriptDiagnosis) -> ScriptDiagnosis:
+        """The diagnosis, with what the script showed since."""
+        return found if self.own_run is None else _with_own_run(found, self.own_run.run, of_rewards=self.plays)
 
     def watching(self) -> ExitStack:
         """A context in which the script's training is watched."""
         stack = ExitStack()
-        stack.enter_context(forward_hooks_everywhere(self._enter, self._leave))
-        stack.enter_context(watched_loads(self.loads))
-        self._unhook = stack.pop_all()
-        stack.push(self._unhook)
+        stack.push(self._networks_watched())
         stack.callback(register_optimizer_step_pre_hook(self._stepping).remove)
         original_backward, original_grad = torch.autograd.backward, torch.autograd.grad
 
@@ -274,6 +304,14 @@ class _Catch(Caught):
         stack.callback(put_back)
         return stack
 
+    def _networks_watched(self) -> ExitStack:
+        """A context in which the networks that run are recorded, and the weights that are loaded into them."""
+        with ExitStack() as stack:
+            stack.enter_context(forward_hooks_everywhere(self._enter, self._leave))
+            stack.enter_context(watched_loads(self.loads))
+            self._unhook = stack.pop_all()
+        return self._unhook
+
     def _enter(self, module: nn.Module, _: Any) -> None:
         if not self.depth and id(module) not in self.modules:
             buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
@@ -285,8 +323,13 @@ class _Catch(Caught):
 
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
         if self.over:
-            if self.own_run is not None:
-                self.own_run.stepping(optimizer)
+            if self.own_run is not None and self.found is not None:
+                another = bool(self.found.elsewhere) and self._is_at(self.found.elsewhere)
+                if another:
+                    self._examine_next(self.found, optimizer)
+                else:
+                    self._goes_on_before_next(optimizer)
+                    self.own_run.stepping(optimizer)
             return
         if _tries_rates():
             return
@@ -295,9 +338,35 @@ class _Catch(Caught):
             if place not in self.loops:
                 self.loops.append(place)
             if len(self.loops) < self.training:
-                self.modules.clear()  # the next modules may belong to the next training
-                self.trained.update((id(p), p) for group in optimizer.param_groups for p in group["params"])
+                self._goes_on_before_next(optimizer)
                 return
+        self._diagnose(optimizer)
+
+    def _goes_on_before_next(self, optimizer: Optimizer) -> None:
+        """Called at a step of a training before the one that is to be examined."""
+        self.modules.clear()  # the next modules may belong to the next training
+        self.trained.update((id(p), p) for group in optimizer.param_groups for p in group["params"])
+
+    def _is_at(self, elsewhere: Sequence[str]) -> bool:
+        """Whether the step under way is of one of these trainings."""
+        frames = user_frames()
+        lines = tuple((frame.f_code.co_filename, frame.f_lineno) for frame in frames)
+        if lines in self.known:
+            return False
+        self.known.add(lines)
+        first, *callers = called_from(frames) or (("", 0),)
+        return any(f"{Path(file).name}, line {line}" in elsewhere for file, line in (first, *callers))
+
+    def _examine_next(self, found: ScriptDiagnosis, optimizer: Optimizer) -> None:
+        """Examine the training that the script has come to, in the time that is left, where the one before shows no
+        error or warning."""
+        self.after.close()
+        self.earlier = self.found = self.so_far(found)
+        self.own_run = None
+        self.seconds = _AT_MOST * self.budget - self.earlier.diagnosis.seconds
+        if self.earlier.diagnosis.verdict == "unhealthy" or self.seconds < _LEAST:
+            self._end_script()
+        self.training += 1
         self._diagnose(optimizer)
 
     def _diagnose(self, optimizer: Optimizer | None) -> None:
@@ -313,7 +382,7 @@ class _Catch(Caught):
                 _state_restored(networks, optimizer),
                 outside_autocast(),
             ):
-                self.found = examine_step(self, frames, optimizer)
+                self.found = _joined(self.earlier, examine_step(self, frames, optimizer))
         except StriateError as error:
             self.failed = error
         except Exception as error:  # a fault of the diagnosis, not of the script
@@ -323,14 +392,23 @@ class _Catch(Caught):
                 "a setup that can be examined",
                 "striate.diagnose(model, loader, val_loader, loss=loss, optimizer=optimizer, step=step) in Python",
             )
+        if self.earlier is not None:
+            self.failed = None  # that training is named as one that was not examined
         seconds = 0.0 if optimizer is None or self.found is None else self._continues_for(self.found)
         if optimizer is not None and seconds > 0:
             named = {id(value): name for name, value in running_names(frames).items() if isinstance(value, nn.Module)}
             self.own_run = self.after.enter_context(going_on(seconds, networks, named))
             self.own_run.run.loaded = bool(self.loads)
-            self.own_run.run.planned = 0.0 if self.found is None else self.found.passes
+            if self.found is not None:
+                self.own_run.run.planned, self.own_run.run.examined = self.found.passes, self.found.examined
             self.own_run.stepping(optimizer)
+            if self.found is not None and self.found.elsewhere:
+                self.after.push(self._networks_watched())
+                self._goes_on_before_next(optimizer)
             return
+        self._end_script()
+
+    def _end_script(self) -> NoReturn:
         # A script that catches every exception continues; the hook ends it at its next step.
         self.stop = register_optimizer_step_pre_hook(end_script)
         raise EndScript
@@ -340,8 +418,10 @@ class _Catch(Caught):
         where hardly any time is left."""
         if found.diagnosis.verdict == "unhealthy" or logs_elsewhere():
             return 0.0
-        seconds = (_PLAYS_ON if self.plays else _GOES_ON) * self.seconds
-        left = _AT_MOST * self.seconds - found.diagnosis.seconds
+        left = _AT_MOST * self.budget - found.diagnosis.seconds
+        seconds = (_PLAYS_ON if self.plays else _GOES_ON) * self.budget
+        if found.elsewhere:
+            seconds = max(seconds, _UNTIL_ANOTHER * left)
         return min(seconds, left) if left > _LEAST else 0.0
 
 

@@ -304,16 +304,15 @@ def loop_around(frames: list[types.FrameType]) -> tuple[str, int, int] | None:
     return found.frame.f_code.co_filename, found.loop.lineno, found.loop.end_lineno or found.loop.lineno
 
 
-def called_from(frames: list[types.FrameType]) -> tuple[object, ...] | None:
-    """The place of the innermost running loop, and the lines that its function was called from, since a function that
-    is called twice makes two trainings. None without a loop."""
+def called_from(frames: list[types.FrameType]) -> tuple[tuple[str, int], ...] | None:
+    """File and line of the innermost running loop, and of the calls that its function was called from, since a function
+    that is called twice makes two trainings. None without a loop."""
     found = next(_loops(frames), None)
     if found is None:
         return None
     outer = frames[frames.index(found.frame) + 1 :]
     return (
-        found.frame.f_code.co_filename,
-        found.loop.lineno,
+        (found.frame.f_code.co_filename, found.loop.lineno),
         *((frame.f_code.co_filename, frame.f_lineno) for frame in outer),
     )
 

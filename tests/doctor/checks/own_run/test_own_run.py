@@ -358,3 +358,31 @@ def test_a_trunk_that_was_trained_before_needs_no_gradient(trained_before: str) 
             watcher.stepping(optimizer)
             optimizer.step()
     assert [one.code for one in findings_of(watcher.run)] == ["model.graph-detached"] * (trained_before == "never")
+
+
+@pytest.mark.parametrize("how", ["unused", "switched off", "unused, no trial step"])
+def test_a_layer_whose_output_no_loss_uses_is_not_cut_off(how: str) -> None:
+    torch.manual_seed(0)
+    body, pooler, head = nn.Linear(16, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+    network = nn.Sequential(body, pooler, head)
+    watcher = Watcher(float("inf"), {id(network): "network"})
+    watcher.run.examined = frozenset(map(id, network.parameters() if how != "unused, no trial step" else ()))
+    for part in (body, pooler, head):
+        part.register_forward_pre_hook(watcher.enter)
+        part.register_forward_hook(watcher.leave)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01)
+    for _ in range(60):
+        x = torch.randn(8, 16)
+        watcher.enter(network, (x,))
+        hidden = body(x).relu()
+        with torch.set_grad_enabled(how != "switched off"):
+            pooler(hidden)
+        output = head(hidden)
+        watcher.leave(network, (x,), output)
+        optimizer.zero_grad()
+        watcher.backward_begins()
+        output.square().mean().backward()
+        watcher.backward(output)
+        watcher.stepping(optimizer)
+        optimizer.step()
+    assert [one.code for one in findings_of(watcher.run)] == ["model.graph-detached"] * (how != "unused")

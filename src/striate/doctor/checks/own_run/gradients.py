@@ -73,7 +73,7 @@ def _without_gradient(run: OwnRun) -> Iterator[tuple[str, str]]:
         return
     for network in networks_learning(run):
         still = {
-            name: [parameter for parameter in part.parameters(recurse=False) if _stays(run, parameter)]
+            name: [one for one in part.parameters(recurse=False) if _stays(run, one) and not _is_unused(run, part, one)]
             for name, part in network.network.named_modules()
             if id(part) in run.in_training
         }
@@ -92,6 +92,12 @@ def _stays(run: OwnRun, parameter: nn.Parameter) -> bool:
     """Whether a parameter had no gradient at any step, and was not changed in another way, as averages are."""
     found = run.without_gradient.get(id(parameter))
     return found is not None and size_of(parameter) == found[1]
+
+
+def _is_unused(run: OwnRun, part: nn.Module, parameter: nn.Parameter) -> bool:
+    """Whether a trial step has shown that the loss does not depend on this layer's output, as on that of the pooler of
+    a transformer: no cut was found behind it, and it is computed with gradients."""
+    return id(part) in run.with_gradients and id(parameter) in run.examined
 
 
 WITHOUT_GRADIENT = OwnRunCheck(
