@@ -49,3 +49,22 @@ def test_too_much_dropped(how: str, p: float) -> None:
 @pytest.mark.parametrize("part", [nn.Dropout(0.5), nn.Dropout(0.2), nn.ReLU()])
 def test_as_much_dropped_as_is_usual(part: nn.Module) -> None:
     assert not asked(DROPOUT_TOO_HIGH, Middle(part), digits(), optimizer=quick_adam)
+
+
+class DropsOutputs(nn.Module):
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.first, self.last, self.where = nn.Linear(64, 24), nn.Linear(24, 10), where
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x.flatten(1)).relu()
+        drop = functional.dropout
+        if self.where == "hidden":
+            return self.last(drop(hidden, 0.3, self.training))
+        return drop(self.last(hidden), 0.3, self.training).reshape(-1, 10)
+
+
+@pytest.mark.parametrize(("where", "wrong"), [("outputs", True), ("hidden", False)])
+def test_outputs_that_are_dropped(where: str, wrong: bool) -> None:
+    found = asked(DROPOUT_TOO_HIGH, DropsOutputs(where), digits(), optimizer=quick_adam)
+    assert ["30 % of the outputs that `cross_entropy` gets" in one.measured for one in found] == [True] * wrong

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.heads import call_text
+from striate.doctor.checks.model.heads import REGRESSION, SCORES, call_text, last_heads
 from striate.doctor.checks.model.variants import try_change
-from striate.doctor.evidence.call_graph import Call
+from striate.doctor.evidence.call_graph import SAME_NUMBERS, Call, CallGraph, Head
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
@@ -25,6 +25,7 @@ CODE = "model.dropout-too-high"
 LIKELY, CERTAIN = 0.75, 0.9
 """Dropped shares: from LIKELY on a trial decides, from CERTAIN on there is a warning at least; 0.5 is usual."""
 MILD = 0.2
+_LOSSES = (*SCORES, *REGRESSION, "binary_cross_entropy", "binary_cross_entropy_with_logits")
 BETTER = 1.25
 _DROPOUTS = (
     "dropout",
@@ -38,6 +39,10 @@ _DROPOUTS = (
 
 
 def run(evidence: Evidence) -> Iterator[Finding]:
+    outputs = _of_outputs(evidence)
+    if outputs is not None:
+        yield outputs
+        return
     strong = [call for call in evidence.graph.calls if _dropped(call) >= LIKELY]
     if not strong:
         return
@@ -64,6 +69,36 @@ def run(evidence: Evidence) -> Iterator[Finding]:
             advice="dropout(0.5) or less in the layer string",
         ),
     )
+
+
+def _of_outputs(evidence: Evidence) -> Finding | None:
+    """The finding for dropout right before the loss."""
+    for head in last_heads(evidence.graph, _LOSSES):
+        call = _dropout_before(evidence.graph, head)
+        if call is not None:
+            return Finding(
+                code=CODE,
+                severity="error",
+                where=call_text(call),
+                measured=f"dropout sets {percent(_dropped(call), 0)} of the outputs that `{head.call.name}` gets to "
+                "zero in training",
+                threshold="dropout between the last layer and the loss",
+                why="A dropped output says nothing about the sample, whatever the network has learned; the others are "
+                "scaled up.",
+                remedy="Apply dropout before the last layer, not after it.",
+            )
+    return None
+
+
+def _dropout_before(graph: CallGraph, head: Head) -> Call | None:
+    """The dropout between a loss and the call that computed its input; None where there is none."""
+    index = head.call.inputs[0] if head.call.inputs else -1
+    while index >= 0:
+        call = graph.calls[index]
+        if _dropped(call) > 0:
+            return call
+        index = call.inputs[0] if call.name in SAME_NUMBERS and call.inputs else -1
+    return None
 
 
 def _dropped(call: Call) -> float:

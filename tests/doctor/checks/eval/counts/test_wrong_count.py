@@ -987,3 +987,26 @@ def evaluate(batches):
     {indented}return right / seen
 """
     assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("accuracy = (model(x).argmax(1) == y).float().mean().item()", True),
+        ("accuracy = (model(x).argmax(1) == y).sum().item()", True),
+        ("accuracy += (model(x).argmax(1) == y).sum().item() / 61", False),
+        ("accuracy = (model(x).argmax(1) == y).float().mean().item(); shares.append(accuracy)", False),
+        ("accuracy = (model(x).argmax(1) == y).float().mean().item(); break", False),
+    ],
+)
+def test_an_accuracy_that_each_batch_overwrites(line: str, wrong: bool) -> None:
+    text = f"""
+    for x, y in loader:
+        step(x, y)
+    model.eval()
+    accuracy, shares = 0, []
+    for x, y in val_loader:
+        {line}
+    print(accuracy)
+    """
+    assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong

@@ -635,3 +635,20 @@ def test_labels_that_the_loss_does_not_get_do_not_count() -> None:
         return value.detach()
 
     assert said(PAIRS_SWAPPED, Reconstructing(), digits(), step=step, optimizer=rapid) == []
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_views_that_compete_with_themselves(masked: bool) -> None:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        views = functional.normalize(torch.cat([model(noisy(batch[0])), model(noisy(batch[0]))]), dim=1)
+        scores = views @ views.T / 0.2
+        if masked:
+            scores = scores.masked_fill(torch.eye(len(views), dtype=torch.bool), -1e9)
+        value = functional.cross_entropy(scores, torch.arange(len(views)).roll(len(views) // 2))
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    found = said(PAIRS_SWAPPED, embedding(), digits(), step=step, optimizer=adam)
+    assert ["each view with itself" in one.measured for one in found] == [True] * (not masked)

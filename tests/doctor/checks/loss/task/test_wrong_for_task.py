@@ -515,3 +515,13 @@ def test_class_numbers_as_quantities_are_explained_by_the_outputs_that_there_are
     (found,) = asked(WRONG_FOR_TASK, model, digits(), loss=loss, task="classify")
     assert remedy in found.remedy
     assert "outputs of shape (32,)" in found.measured
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_the_first_of_several_labels_is_no_class(several: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(160, 8)
+    tags = (x[:, :4] > 0.3).float() if several else torch.eye(4)[x[:, :4].argmax(1)]
+    options = stepping(lambda o, y: functional.cross_entropy(o, y.argmax(1)))
+    found = asked(WRONG_FOR_TASK, nn.Linear(8, 4), DataLoader(TensorDataset(x, tags), 32), **options)
+    assert ["only the first label" in one.measured for one in found if one.severity == "error"] == [True] * several

@@ -188,3 +188,24 @@ def test_a_decay_from_the_first_epoch_on_is_of_the_first_rate(given: str, wrong:
                 group["lr"] {given}
         """)
     assert codes_of_script(text, values(), SCHEDULER_CALLS) == ["optim.lr-schedule"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("mode", "added", "wrong"), [("max", "loss", True), ("min", "loss", False), ("max", "gain", False)]
+)
+def test_a_plateau_of_what_is_added_up_in_the_loop(mode: Any, added: str, wrong: bool) -> None:
+    text = f"""
+for epoch in range(5):
+    total = 0.0
+    for x, y in loader:
+        {added} = criterion(model(x), y)
+        {added}.backward()
+        optimizer.step()
+        total += {added}.item()
+    scheduler.step(total)
+"""
+    model, train = perceptron(), digits()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    names = {"model": model, "scheduler": ReduceLROnPlateau(optimizer, mode), "optimizer": optimizer}
+    findings = read(text, SCHEDULER_CALLS, model, train, names=names, loss=nn.CrossEntropyLoss(), optimizer=optimizer)
+    assert [one.code for one in findings] == ["optim.scheduler-calls"] * wrong

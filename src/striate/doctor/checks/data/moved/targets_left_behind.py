@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.moved.blended_masks import blended_masks
 from striate.doctor.checks.data.moved.dropped_elements import left_of_sequences
 from striate.doctor.checks.data.moved.left_behind import FEWEST_LEFT, left_behind
 from striate.doctor.checks.data.moved.mirrored_by_loader import left_by_loader
@@ -60,6 +61,7 @@ _RULES: tuple[Rule, ...] = (
     left_when_shifted,
     left_of_sequences,
     rotated_masks,
+    blended_masks,
     left_in_texts,
 )
 """Rules in order of priority: the first finding is reported."""

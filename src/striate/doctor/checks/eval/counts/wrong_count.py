@@ -15,6 +15,7 @@ from striate.doctor.checks.eval.counts.divided import (
 )
 from striate.doctor.checks.eval.counts.evaluation_result import wrong_log, wrong_result
 from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
+from striate.doctor.checks.eval.counts.last_batch import last_batch_alone
 from striate.doctor.checks.eval.counts.returned_early import returned_early
 from striate.doctor.checks.eval.exchanged_predictions import FEWEST as _EXCHANGED
 from striate.doctor.checks.eval.exchanged_predictions import scores_of_exchanged_predictions
@@ -42,6 +43,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
     read = chain(
         _of_all_epochs(evidence),
         returned_early(source),
+        last_batch_alone(source),
         mean_losses_divided(source),
         count_divided(source),
         by_whole_batches(source),

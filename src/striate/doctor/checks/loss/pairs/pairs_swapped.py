@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.loss.pairs.contrastive_partners import RIGHT, WRONG, nearest_partners
+from striate.doctor.checks.loss.pairs.contrastive_partners import RIGHT, WRONG, nearest_partners, scores_all_pairs
 from striate.doctor.checks.loss.pairs.sampled_negatives import BELONGING, sampled_ranked_higher
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
@@ -64,6 +64,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     apart = (
         _other_views(evidence)
         or _other_partners(evidence)
+        or _themselves(evidence)
         or _classes_driven_apart(evidence)
         or _zero_when_mixed(evidence)
         or _sampled_above(evidence)
@@ -192,6 +193,28 @@ def _other_partners(evidence: Evidence) -> Finding | None:
         why=_OF_OTHERS,
         remedy=_ONE_ORDER,
     )
+
+
+def _themselves(evidence: Evidence) -> Finding | None:
+    """Scores of all views with each other, in which each view is also compared with itself."""
+    for call in class_losses(evidence):
+        scores, target = call.input.detach().float().cpu(), call.target.detach().cpu()
+        if not scores_all_pairs(scores, target) or bool((target == torch.arange(len(target))).any()):
+            continue
+        own, above = scores.diag(), scores.max(1).values - scores.median(1).values
+        highest = own >= scores.max(1).values - _ROUNDED * above
+        if bool(highest.all()):
+            return CHECK.finding(
+                severity="error",
+                where="the loss",
+                measured=f"the scores of {len(target)} views contain those of each view with itself: they are the "
+                "highest of their rows, and the loss never asks for them",
+                limit="scores of samples with each other whose diagonal is the highest in each row, and never asked "
+                "for",
+                why="Each view competes with itself, the most similar one of all, so the loss cannot become small.",
+                remedy="leave out the diagonal: `scores.fill_diagonal_(float('-inf'))` before `F.cross_entropy`",
+            )
+    return None
 
 
 def _classes_driven_apart(evidence: Evidence) -> Finding | None:

@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, quality
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import leaves, main_tensor, parts
 from striate.wording import percent, several, show_shape
 
 _BETTER = 0.1
@@ -49,6 +49,34 @@ def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
         f"{first} and use `nn.CrossEntropyLoss()` with the class numbers as they are",
         limit="numbers of three or more classes compared as quantities",
     )
+
+
+_SEVERAL = 0.05
+"""Least share of samples with several labels."""
+
+
+def first_label_only(evidence: Evidence, call: LossCall) -> Wrong | None:
+    """A class loss whose targets are the first of several labels of each sample."""
+    target = call.target.detach().cpu()
+    if call.name not in CLASS_LOSSES or target.ndim != 1 or target.is_floating_point():
+        return None
+    for _, labels in leaves(evidence.train.raw[0]):
+        if labels.ndim != 2 or len(labels) != len(target) or labels.shape[1] < 3:
+            continue
+        ones = labels.detach().cpu() == 1
+        known = bool((ones | (labels.detach().cpu() == 0)).all())
+        share = float((ones.sum(1) > 1).double().mean())
+        if known and share > _SEVERAL and torch.equal(ones.long().argmax(1), target.long()):
+            return Wrong(
+                "error",
+                f"{percent(share, 0)} of the samples have several labels, and the targets of {call.name} are only the "
+                "first label of each, by `argmax`",
+                "Classes exclude each other for this loss: the network learns to deny all labels but the first.",
+                "use `nn.BCEWithLogitsLoss()(outputs, labels.float())`, one yes or no for each label",
+                limit=f"several labels in more than {percent(_SEVERAL, 0)} of the samples, of which a class loss gets "
+                "the first",
+            )
+    return None
 
 
 _OF_BFLOAT16 = 0.03

@@ -14,6 +14,7 @@ from striate.doctor.checks.loss.task.kinds_of_targets import (
     class_numbers,
     classes_for_numbers,
     exclusive,
+    first_label_only,
     likelihood_of_scores,
     one_output,
     outside_unit,
@@ -86,6 +87,7 @@ _RULES: tuple[Callable[[Evidence, LossCall], Wrong | None], ...] = (
     likelihood_of_scores,
     outside_unit,
     exclusive,
+    first_label_only,
     divergence_of_scores,
     divergence_from_scores,
 )

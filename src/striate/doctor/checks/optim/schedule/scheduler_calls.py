@@ -35,7 +35,7 @@ from striate.doctor.evidence.rates import passes_planned
 from striate.doctor.setup.library_training import Scheduled
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import argument, called, last_name, receiver_of
+from striate.doctor.setup.syntax import argument, called, last_name, receiver_of, stored_in
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -443,6 +443,8 @@ def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, wat
     metric = argument(site.node, 0, "metrics")
     value = metric.operand if isinstance(metric, ast.UnaryOp) else metric
     words = watched.lower() or (ast.unparse(value).lower() if value is not None else "")
+    if isinstance(value, ast.Name) and not any(word in words for word in (*_RISING, *_FALLING)):
+        words = _words_behind(source, value)
     rises, falls = (any(word in words for word in names) for names in (_RISING, _FALLING))
     if "score" in words and _lower_is_better(source, words):
         rises, falls = False, True
@@ -458,6 +460,14 @@ def _plateau(source: ScriptSource, scheduler: ReduceLROnPlateau, site: Site, wat
         f"`torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode={right!r})`",
         "ReduceLROnPlateau in the wrong mode",
     )
+
+
+def _words_behind(source: ScriptSource, variable: ast.Name) -> str:
+    """The expressions that are added to a variable in its function, or else assigned to it."""
+    nodes = [node for node in ast.walk(source.scope_of(variable)) if isinstance(node, ast.AugAssign | ast.Assign)]
+    of_it = [node for node in nodes if variable.id in stored_in(node)]
+    added = [node for node in of_it if isinstance(node, ast.AugAssign)]
+    return " ".join(ast.unparse(node.value).lower() for node in added or of_it)
 
 
 def _is_negated(metric: ast.expr | None) -> bool:
