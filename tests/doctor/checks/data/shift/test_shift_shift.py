@@ -424,3 +424,25 @@ def test_a_loss_of_more_than_outputs_and_targets_is_asked_of_the_step(standardiz
         SHIFT, model, train, val=val, step=scenes_step, optimizer=lambda parameters: adam(parameters, 0.001)
     )
     assert told == ["data.shift"] * (not standardized)
+
+
+class BagOfWords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.words, self.last = nn.Embedding(40, 16), nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.words(x).mean(1))
+
+
+@pytest.mark.parametrize("own_vocabulary", [True, False])
+def test_words_that_have_other_numbers_in_validation(own_vocabulary: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randint(0, 30, (800, 12))
+    y = torch.randint(0, 2, (800,))
+    x[:, :3] = 30 + 5 * y[:, None] + torch.randint(0, 5, (800, 3))
+    other = torch.randperm(40)[x[600:]] if own_vocabulary else x[600:]
+    train = DataLoader(TensorDataset(x[:600], y[:600]), 30)
+    found = asked(SHIFT, BagOfWords(), train, val=(other, y[600:]), optimizer=lambda p: torch.optim.Adam(p, lr=0.03))
+    assert ["which is chance" in one.measured for one in found] == [True] * own_vocabulary

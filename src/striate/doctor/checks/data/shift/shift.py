@@ -12,6 +12,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.common import picture_of
+from striate.doctor.checks.data.labels.above_chance import better_than_chance, held_out, validation_predictions
 from striate.doctor.checks.data.shift.downscaled_inputs import downscaled_differently
 from striate.doctor.checks.data.shift.input_statistics import (
     CHANCE,
@@ -42,12 +43,13 @@ from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import CallFailed, predict
 from striate.doctor.evidence.quality import classes_of
-from striate.doctor.evidence.samples import gathered
+from striate.doctor.evidence.samples import class_numbers, gathered
+from striate.doctor.evidence.skill import skill
 from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import Path, altered
 from striate.doctor.setup.syntax import called
 from striate.records import Finding
-from striate.wording import percent
+from striate.wording import percent, several
 
 GAP, GAIN, CERTAIN = 0.08, 0.1, 4.0
 LOSS, LOSS_CORRECTED, _OF_START = 1.5, 1.15, 0.05
@@ -98,6 +100,13 @@ _COLUMN = (
     "first one until that is corrected"
 )
 
+_FEWEST_AT_CHANCE, _CARRIED = 100, 0.5
+"""Fewest validation samples; least skill for held-out training samples, 0 for a constant prediction and 1 for right
+ones."""
+_AT_CHANCE = (
+    f"for images and tokens: held-out training samples are predicted with a skill of {_CARRIED:g} or more, and "
+    f"{_FEWEST_AT_CHANCE} validation samples of the same classes at chance"
+)
 _NUMBERS_APART = (
     "two data sets of the same class with different constants; with those of training, the samples of the other one "
     f"only change in scale, and their distance from training ({LEAST:g} or more) falls to at most {NEARER:g} of that"
@@ -172,6 +181,32 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     apart = "" if found else differing_constants(evidence, known) or differing_test_constants(evidence, known)
     if apart:
         yield _finding(apart, "warning", known, x, _NUMBERS_APART)
+    elif not found and (unlike := _nothing_carries_over(evidence, known)):
+        yield _finding(unlike, "error", known, x, _AT_CHANCE)
+
+
+def _nothing_carries_over(evidence: Evidence, known: torch.Tensor) -> str:
+    """What was measured, where the network predicts held-out training samples, of images or tokens, and validation at
+    chance; else empty. Windows of a series are left out: they overlap in training."""
+    val = validation_predictions(evidence)
+    if (known.is_floating_point() and known.ndim < 4) or val is None or val.targets is None:
+        return ""
+    known_classes, classes = class_numbers(evidence.samples.y), class_numbers(val.targets)
+    if known_classes is None or classes is None or len(classes) < _FEWEST_AT_CHANCE or better_than_chance(val):
+        return ""
+    if not set(classes.unique().tolist()) <= set(known_classes.unique().tolist()):
+        return ""
+    held = held_out(evidence)
+    if held is None:
+        return ""
+    trial = evidence.variant("held out", Change(), batches=held[0])
+    own = None if trial.error is not None else evidence.predictions_of(trial, held[1])
+    if own is None or (skill(own) or 0.0) < _CARRIED:
+        return ""
+    return (
+        f"{percent(own.accuracy, 0)} of {several(len(own.outputs), 'held-out training sample')} are predicted right, "
+        f"and {percent(val.accuracy, 0)} of {several(len(classes), 'validation sample')}, which is chance"
+    )
 
 
 def _evaluates_unprepared(evidence: Evidence, known: torch.Tensor, x: torch.Tensor) -> Finding | None:
