@@ -85,10 +85,10 @@ class Offers:
             and candidate.allocator in {plain.allocator, self.allocator}
         )
 
-    def compiling_pays(self, remaining: float) -> bool:
+    def compiling_pays(self, remaining: float, slower: float = 1.0) -> bool:
         """Whether `remaining` seconds of training are enough to try compiling, which is done for the trial and again,
-        faster, for the run."""
-        return bool(self.compiles) and remaining * self.usual_gain > 1.5 * self.compile_seconds
+        faster, for the run. `slower`: how many times as long compiling takes as on idle cores."""
+        return bool(self.compiles) and remaining * self.usual_gain > 1.5 * slower * self.compile_seconds
 
 
 def offers_for(work: Workload, request: ExecutionConfig) -> Offers:

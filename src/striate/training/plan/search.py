@@ -100,15 +100,15 @@ class PlanSearch:
             timed = [one for one in compared if one in self.timings]
             best = self._of_short(timed) if short else self._with_threads(timed, best)
         left = self._left(best, remaining)
-        if not self.offers.compiling_pays(left):
+        slower = 1 + load.taken / load.cores  # on busy cores compiling and its trial steps take longer
+        if not self.offers.compiling_pays(left, slower):
             if self.offers.compiles and thorough:
                 worth = 1.5 * self.offers.compile_seconds / self.offers.usual_gain / 60
                 self._not_compiled(
                     self.offers.compile_seconds, f"it may pay off in runs of {worth:.0f} minutes and more"
                 )
             return best
-        # On busy cores compiling and its trial steps take longer.
-        needed = self.offers.compile_seconds * len(self.offers.compiles) * (1 + load.taken / load.cores)
+        needed = self.offers.compile_seconds * len(self.offers.compiles) * slower
         spent = perf_counter() - started
         if thorough and spent + needed > seconds:
             self.no_time_to_compile = True

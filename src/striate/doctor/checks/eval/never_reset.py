@@ -30,6 +30,7 @@ def counts_never_reset(evidence: Evidence) -> Iterator[CountNeverReset]:
     """Counts that are created before the epochs and added to in each evaluation."""
     yield from chain(
         _in_loops(evidence),
+        _losses_in_loops(evidence),
         _reset_never_called(evidence.source),
         _never_zeroed(evidence.source),
         _held_by_library(evidence.source),
@@ -47,6 +48,26 @@ def _in_loops(evidence: Evidence) -> Iterator[CountNeverReset]:
                 "all epochs so far",
                 f"create `{name}` again before the loop in line {loop.lineno}",
             )
+
+
+def _losses_in_loops(evidence: Evidence) -> Iterator[CountNeverReset]:
+    """A sum of training losses that is divided by the number of batches, or of samples, of one epoch."""
+    source = evidence.source
+    for loop, loader, _ in evaluation_loops(source):
+        name = _never_emptied(source, loop) if loader is evidence.setup.train and (source.epochs or 0) > 1 else None
+        if name is None or "loss" not in name.lower():
+            continue
+        for node in after_loop(source, loop, name):
+            by_epoch = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and called(node.right) == "len"
+            if by_epoch and isinstance(node.left, ast.Name) and node.left.id == name:
+                yield CountNeverReset(
+                    node.lineno,
+                    f"`{ast.unparse(node)}` divides a sum of losses, created once, before the epochs, by the length of "
+                    "one epoch: it rises with each epoch, though the network learns",
+                    f"set `{name} = 0.0` at the beginning of each epoch",
+                    "The number printed for an epoch is the sum over this and all earlier epochs.",
+                )
+                return
 
 
 def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:

@@ -17,7 +17,7 @@ from striate.doctor.checks.own_run.gradients import (
     NOTHING_MOVES,
     WITHOUT_GRADIENT,
 )
-from striate.doctor.checks.own_run.input_scale import INPUT_SCALE
+from striate.doctor.checks.own_run.input_scale import INPUT_SCALE, LATER_INPUTS
 from striate.doctor.checks.own_run.inputs import INPUTS_DIFFER, LEFT_IN_EVALUATION, NOT_FINITE
 from striate.doctor.checks.own_run.predictions import PREDICTION_CHECKS
 from striate.doctor.checks.own_run.rates import RATE_COMPOUNDS, RATE_STILL_RISES
@@ -53,7 +53,7 @@ def findings_of(run: OwnRun, *, of_rewards: bool = False) -> list[Finding]:
     """The first finding of each check of a script's own run; `of_rewards`: of a script that learns from rewards. Checks
     that fail are noted in the run."""
     found = list[Finding]()
-    for check in REWARD_CHECKS if of_rewards else (*PREDICTION_CHECKS, *NETWORK_CHECKS, INPUT_SCALE):
+    for check in REWARD_CHECKS if of_rewards else (*PREDICTION_CHECKS, *NETWORK_CHECKS, INPUT_SCALE, LATER_INPUTS):
         try:
             found += filter(None, [check.run(run)])
         except Exception as error:  # an unforeseen error in one check does not end the others

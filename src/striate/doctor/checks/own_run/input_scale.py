@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
@@ -22,6 +23,9 @@ _FEW_STEPS, _WIDER, _OFFSET = 10, 1.5, 0.5
 """Steps after which a network has learned something; ratio of standard deviations; deviations between means."""
 _GAIN, _LEARNED, _CERTAIN = 0.2, 0.5, 4.0
 """Gain of the accuracy and the least accuracy in the scale of training; the gain in standard errors."""
+
+_ACCURACY, _FEW_SAID, _FALL = re.compile(r"acc\w*\W{0,3}(\d+\.\d+)", re.IGNORECASE), 3, 0.1
+"""The number behind a word such as `acc`, the fewest such numbers, and by how much the last one is lower."""
 
 
 def _right_in_scale(run: OwnRun) -> Iterator[tuple[str, str]]:
@@ -80,6 +84,46 @@ def _right(evaluation: EvaluatedInputs, key: Key, factor: float, offset: float) 
         return torch.cat(right)
     return None
 
+
+def _later_inputs_differ(run: OwnRun) -> Iterator[tuple[str, str]]:
+    """Predictions after training for inputs of another scale, where earlier evaluations had that of training, and the
+    accuracy that is printed last is lower."""
+    said = [float(number) for _, text in run.printed for number in _ACCURACY.findall(text)]
+    if len(said) < _FEW_SAID:
+        return
+    before, after = (number / (100 if max(said) > 1 else 1) for number in said[-2:])
+    if after > before - _FALL:
+        return
+    for network in networks_learning(run):
+        learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
+        shapes = {call.shape for call in learned}
+        evaluated = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+        unlike = [not any(_are_alike(call, other) for other in learned) for call in evaluated]
+        later = [call for call, far in zip(evaluated, unlike, strict=True) if far and call.steps == run.steps]
+        if not later or all(unlike) or len(learned) < _FEW_STEPS:
+            continue
+        own, others = (
+            (sum(call.mean for call in calls) / len(calls), sum(call.deviation for call in calls) / len(calls))
+            for calls in (learned, later)
+        )
+        yield (
+            f"the predictions of {network.name} after training",
+            f"the script's own steps give {network.name} inputs with mean {own[0]:.3g} and standard deviation "
+            f"{own[1]:.3g}, as its earlier evaluations do; after training it is given {others[0]:.3g} and "
+            f"{others[1]:.3g}, and the printed accuracy falls from {percent(before, 0)} to {percent(after, 0)}",
+        )
+
+
+LATER_INPUTS = OwnRunCheck(
+    "data.shift",
+    "error",
+    f"what the network is given after training has a standard deviation {_WIDER:g} times as large or small as in any "
+    f"of its steps, or a mean {_OFFSET:g} deviations away, and the last accuracy that is printed is {_FALL:g} below "
+    "the one before",
+    "The network predicts for inputs unlike any that it has seen.",
+    "prepare the inputs of all predictions in one function, with the constants of training",
+    _later_inputs_differ,
+)
 
 INPUT_SCALE = OwnRunCheck(
     "data.shift",

@@ -172,3 +172,20 @@ def test_batches_for_triplets_do_not_show_how_classes_occur(by_class: bool) -> N
     with suppress(NoEvidence):
         said = asked(MISSING_CLASS, _Embeds(), train, val=val, loss=_pairs_pulled, task="classify")
     assert [one.code for one in said] == ["data.missing-class"] * (not by_class)
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_labels_that_each_batch_numbers_anew_may_have_other_numbers_in_validation(numbered: bool) -> None:
+    def loss(outputs: Tensor, y: Tensor) -> Tensor:
+        if numbered:
+            return functional.cross_entropy(outputs, y)
+        same, distances = y[:, None] == y[None], torch.cdist(outputs, outputs)
+        return functional.relu(distances[same].mean() - distances[~same].mean() + 1)
+
+    x, y = pixels()
+    rows = torch.cat([(y == kind).nonzero()[:24, 0] for kind in range(7)]).reshape(7, 6, 4).movedim(1, 0).flatten()
+    train = DataLoader(TensorDataset(x[rows], y[rows]), 28)
+    found: list[Finding] = []
+    with suppress(NoEvidence):
+        found = asked(MISSING_CLASS, perceptron(), train, val=(x, y), loss=loss)
+    assert bool(found) == numbered

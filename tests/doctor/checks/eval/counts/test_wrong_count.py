@@ -1010,3 +1010,26 @@ def test_an_accuracy_that_each_batch_overwrites(line: str, wrong: bool) -> None:
     print(accuracy)
     """
     assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
+
+
+@pytest.mark.parametrize(
+    ("reset", "shown", "wrong"),
+    [
+        ("pass", "running_loss / len(loader)", True),
+        ("running_loss = 0.0", "running_loss / len(loader)", False),
+        ("pass", "running_loss / (epoch + 1)", False),
+    ],
+)
+def test_a_sum_of_losses_begins_anew_in_each_epoch(reset: str, shown: str, wrong: bool) -> None:
+    text = f"""
+    running_loss = 0.0
+    for epoch in range(5):
+        {reset}
+        for x, y in loader:
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item()
+        print({shown})
+    """
+    assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 
@@ -13,11 +14,12 @@ from striate.doctor.checks.data.labels.too_few import are_drawn_often, weights_o
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
-from striate.doctor.setup.batch import main_tensor
+from striate.doctor.evidence.substituted_outputs import loss_of_batch
+from striate.doctor.setup.batch import altered, leaves, main_tensor
 from striate.records import Finding, Remedy
 from striate.wording import percent
 
-_SEEN, _ROWS = 10, 20
+_SEEN, _ROWS, _FEW_BATCHES = 10, 20, 4
 _THRESHOLD = (
     "each class of validation occurs in training, if chance would show it; each output has a class, if the loader "
     f"yields {_SEEN} samples for each output and most outputs (half of them for maps) have one"
@@ -41,6 +43,8 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     if (missing := tokens_missing(evidence)) is not None:
         yield _of_tokens(*missing)
         return
+    if evidence.setup.rivals:
+        raise NoEvidence("networks that train against each other have labels of their own")
     counts = class_counts(evidence)
     whole = evidence.train.whole
     absent = _of_validation(counts, whole)
@@ -61,6 +65,8 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     if x is not None and not weighted and 2 * len(first_of_each(x)) < len(x):
         raise NoEvidence("most samples are copies of others, which explains missing classes")
     need_used_targets(evidence)
+    if _numbered_by_batch(evidence):
+        raise NoEvidence("each batch has the same labels, and the loss only compares them with each other")
     named = ", ".join(map(str, absent[:8])) + (f" and {len(absent) - 8} more" if len(absent) > 8 else "")
     held = 0 if counts.val is None else int(counts.val[absent].sum())
     beside = f"; validation has {held:,} of {'it' if len(absent) == 1 else 'them'}" if held else ""
@@ -73,6 +79,26 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         why="The network cannot learn a class that it never sees: it predicts another class for all such samples.",
         remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
     )
+
+
+def _numbered_by_batch(evidence: Evidence) -> bool:
+    """Whether each batch has the same labels, each as often, and the loss is the same with classes in another order, as
+    that of triplets: labels may then be numbered anew in each batch."""
+    batch = evidence.train.raw[0]
+    paths = [path for path, part in leaves(batch) if part.ndim == 1 and not part.is_floating_point()]
+    if len(paths) != 1 or len(evidence.train.raw) < _FEW_BATCHES:
+        return False
+    first, *others = (dict(leaves(one)).get(paths[0]) for one in evidence.train.raw)
+    if (
+        first is None
+        or len(first.unique()) < 2
+        or any(one is None or not torch.equal(one.sort().values, first.sort().values) for one in others)
+    ):
+        return False
+    reversed_classes = altered(batch, paths[0], lambda numbers: numbers.max() - numbers)
+    with suppress(NoEvidence):
+        return loss_of_batch(evidence, None, batch) == loss_of_batch(evidence, None, reversed_classes)
+    return False
 
 
 def _of_tokens(share: float, by_chance: float, tokens: list[int]) -> Finding:
