@@ -385,3 +385,30 @@ def test_parts_of_a_step_that_draw_a_batch_each(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "striate.doctor", str(script), "--seconds", "60", "--json"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert [one["code"] for one in json.loads(done.stdout)["findings"] if one["severity"] != "note"] == []
+
+
+CLOSURE = """
+for outer in range(6):
+    def closure():
+        optimizer.zero_grad()
+        loss = functional.mse_loss(model(x), scaled)
+        loss.backward()
+        return loss
+    optimizer.step(closure)
+    print(report(x, y))
+"""
+
+
+def test_what_only_an_evaluation_is_given_is_no_batch() -> None:
+    """Targets before they were scaled."""
+    model, x, y = nn.Linear(8, 1), X[:40], torch.arange(40.0)[:, None]
+
+    @torch.no_grad()
+    def report(x: Tensor, y: Tensor) -> float:
+        return float((model(x) - y).abs().mean())
+
+    names = {"model": model, "x": x, "y": y, "scaled": y / 40, "report": report, "functional": functional}
+    (loop,) = (node for node in ast.walk(ast.parse(CLOSURE)) if isinstance(node, ast.For))
+    found = fixed_batch(loop, names)
+    assert found is not None
+    assert found[0] == ["x", "scaled"]

@@ -24,6 +24,7 @@ from striate.doctor.script.network_calls import (
     is_rows,
     is_taken,
     of_network,
+    only_evaluates,
     place_of_call,
     trains,
     uses_weights,
@@ -287,6 +288,8 @@ def fixed_batch(
     ]  # fmt: skip
     stored = {node.id for node in inside if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
     asking = evaluation_nodes(loop)
+    calls = (node for node in inside if isinstance(node, ast.Call) and only_evaluates(node, names))
+    asking |= {id(part) for call in calls for part in ast.walk(call)}
     given = [
         part.id
         for node in inside
@@ -298,7 +301,8 @@ def fixed_batch(
     rows = len(names[shown]) if shown else 0
     if rows < 2:
         return None
-    used = [node.id for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    read = [node for node in inside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    used = [node.id for node in read if id(node) not in asking]
     chosen = [shown]
     for name in dict.fromkeys(used):
         value = names.get(name)

@@ -26,7 +26,7 @@ def place_of_call(loop: ast.For | ast.While, names: dict[str, Any], running: fro
     evaluates: int | None = None
     for number, statement in enumerate(loop.body):
         calls = list(_network_calls(statement, names, running))
-        if any(id(call) not in asking and not _only_evaluates(call, names) for call in calls):
+        if any(id(call) not in asking and not only_evaluates(call, names) for call in calls):
             return number
         if calls and made & names_in(statement):
             return number
@@ -56,7 +56,7 @@ def evaluation_nodes(tree: ast.AST) -> set[int]:
     return found
 
 
-def _only_evaluates(call: ast.Call, names: dict[str, Any]) -> bool:
+def only_evaluates(call: ast.Call, names: dict[str, Any]) -> bool:
     """Whether a call is of a user's function that computes without gradients, or in evaluation mode."""
     function = value_of(call.func, names) if isinstance(call.func, ast.Name | ast.Attribute) else None
     if not isinstance(function, types.FunctionType | types.MethodType):
@@ -74,7 +74,7 @@ def computes(call: ast.Call, names: dict[str, Any], running: frozenset[str]) -> 
     does not only evaluate: `diffusion_loss(model, *get_batch("train"))`."""
     if called(call) in running or of_network(call.func, names):
         return True
-    return any(_is_network(part, names) for part in call.args) and not _only_evaluates(call, names)
+    return any(_is_network(part, names) for part in call.args) and not only_evaluates(call, names)
 
 
 def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> Iterator[ast.Call]:

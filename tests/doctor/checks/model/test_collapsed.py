@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, perceptron, said
 from for_checks.embeddings import DeepEmbedding
@@ -54,3 +55,30 @@ def test_the_same_answer_whatever_the_input() -> None:
     assert "different inputs all outputs are (" in found.measured
     model[3] = nn.GroupNorm(4, 32)
     assert not asked(COLLAPSED, model, digits())
+
+
+class Mixture(nn.Module):
+    """The logarithms of the weights of its Gaussians, and their means."""
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.heads = nn.Linear(64, 24), nn.ModuleList(nn.Linear(24, components) for _ in range(2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.body(x.flatten(1)).tanh()
+        return functional.log_softmax(self.heads[0](hidden), 1), self.heads[1](hidden)
+
+
+def of_mixture(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+    optimizer.zero_grad()
+    shares, means = model(batch[0])
+    value = -torch.logsumexp(shares - 0.5 * (batch[1][:, None] - means) ** 2, 1).mean()
+    value.backward()
+    optimizer.step()
+    return value.detach()
+
+
+def test_a_mixture_of_one_component_has_a_constant_weight() -> None:
+    loader = DataLoader(TensorDataset(digits().dataset.tensors[0], digits().dataset.tensors[1].float()), 32)  # type: ignore[attr-defined]
+    assert not asked(COLLAPSED, Mixture(1), loader, step=of_mixture, optimizer=rapid)

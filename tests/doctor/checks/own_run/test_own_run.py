@@ -386,3 +386,35 @@ def test_a_layer_whose_output_no_loss_uses_is_not_cut_off(how: str) -> None:
         watcher.stepping(optimizer)
         optimizer.step()
     assert [one.code for one in findings_of(watcher.run)] == ["model.graph-detached"] * (how != "unused")
+
+
+@pytest.mark.parametrize("attacks", [True, False])
+def test_an_attack_in_evaluation_mode_is_no_training(attacks: bool) -> None:
+    """Which calls the network with gradients, and makes no step."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 2))
+    watcher = Watcher(float("inf"), {id(model): "model"})
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+
+    def ask() -> Tensor:
+        x = torch.randn(8, 4)
+        watcher.enter(model, (x,))
+        output: Tensor = model(x)
+        watcher.leave(model, (x,), output)
+        return output
+
+    for number in range(60):
+        if number == 30:
+            model.eval()
+            with torch.no_grad():
+                ask()
+        output = ask()
+        if number >= 30 and attacks:
+            continue
+        optimizer.zero_grad()
+        watcher.backward_begins()
+        output.square().mean().backward()
+        watcher.backward(output)
+        watcher.stepping(optimizer)
+        optimizer.step()
+    assert [one.code for one in findings_of(watcher.run)] == ["model.mode"] * (not attacks)

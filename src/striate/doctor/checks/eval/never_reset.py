@@ -58,8 +58,9 @@ def _losses_in_loops(evidence: Evidence) -> Iterator[CountNeverReset]:
         if name is None or "loss" not in name.lower():
             continue
         for node in after_loop(source, loop, name):
-            by_epoch = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and called(node.right) == "len"
-            if by_epoch and isinstance(node.left, ast.Name) and node.left.id == name:
+            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div) or called(node.right) != "len":
+                continue
+            if isinstance(node.left, ast.Name) and node.left.id == name:
                 yield CountNeverReset(
                     node.lineno,
                     f"`{ast.unparse(node)}` divides a sum of losses, created once, before the epochs, by the length of "

@@ -109,6 +109,8 @@ def _wrong_axis(evidence: Evidence) -> Iterator[Finding]:
             return
         along = source.value(axis) if axis is not None else None
         of_one = along in (1, -1) and outputs.shape[1:] == (1,)
+        if site.often == "once" and source.other_trainings():
+            of_one = False  # the network of another training may have more outputs
         if of_one and (called(site.node) in ("argmax", "softmax") or _takes_indices(source, site.node)):
             yield _of_one(site, outputs)
             return

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import torch
 
 from striate.doctor.checks.check import Check
+from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.substituted_outputs import step_outputs
 from striate.doctor.setup.batch import size_of
 from striate.records import Finding
 from striate.wording import several
@@ -36,6 +39,8 @@ def _find_collapsed(evidence: Evidence) -> Iterator[Finding]:
     if not one_point and not all(deviation is not None and deviation < _SAME for deviation in deviations):
         return
     if not one_point and begins is not None and begins >= _SAME and evidence.progress.share > _LITTLE:
+        return
+    if not one_point and _is_weight_of_one(evidence):
         return
     outputs = evidence.after.outputs.flatten(1) if evidence.after.outputs.ndim > 1 else evidence.after.outputs[:, None]
     prediction = ", ".join(f"{float(value):.3g}" for value in outputs[0, :4])
@@ -76,6 +81,17 @@ def _deviation(outputs: torch.Tensor) -> float | None:
         return None
     size = float(values.abs().mean())
     return float(values.std(0, correction=0).mean()) / size if size else 0.0
+
+
+def _is_weight_of_one(evidence: Evidence) -> bool:
+    """Whether the first of several outputs is the logarithm of 1 for all inputs, as the weight of the only component of
+    a mixture."""
+    outputs = evidence.after.outputs
+    if outputs.numel() != len(outputs) or bool(outputs.any()):
+        return False
+    with suppress(NoEvidence):
+        return len(step_outputs(evidence)) > 1
+    return False
 
 
 def _inputs_are_equal(evidence: Evidence) -> bool:

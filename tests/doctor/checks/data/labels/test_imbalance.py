@@ -122,3 +122,19 @@ def test_items_that_are_looked_up_are_no_classes(as_classes: bool) -> None:
         assert found
         return
     assert not as_classes
+
+
+@pytest.mark.parametrize("adjusted", [True, False])
+def test_a_loss_that_knows_how_often_classes_occur(adjusted: bool) -> None:
+    """Outputs are adjusted by the logarithm of the classes' frequency, in the loss alone (Menon et al. 2021)."""
+    torch.manual_seed(0)
+    y = (torch.arange(800) % 20 == 0).long()
+    x = torch.randn(800, 6) + 1.2 * y[:, None]
+    prior = torch.tensor([0.95, 0.05]).log() * adjusted
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(functional.cross_entropy(model(batch[0]) + prior, batch[1]), optimizer)
+
+    loader = DataLoader(TensorDataset(x, y), 50, shuffle=True)
+    found = asked(IMBALANCE, nn.Linear(6, 2), loader, step=step, optimizer=lambda p: torch.optim.Adam(p, lr=0.03))
+    assert [one.severity for one in found] == ["note" if adjusted else "warning"]

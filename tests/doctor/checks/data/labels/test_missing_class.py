@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
 
-from for_checks.asked import asked, asked_in_script, digits, perceptron, pixels
+from for_checks.asked import asked, asked_in_script, digits, perceptron, pixels, read
 from for_checks.claims import codes_of_graphs, graphs_of_kinds
 from for_checks.embeddings import Embedding, triplets
 from for_checks.steps import codes_said
@@ -189,3 +189,24 @@ def test_labels_that_each_batch_numbers_anew_may_have_other_numbers_in_validatio
     with suppress(NoEvidence):
         found = asked(MISSING_CLASS, perceptron(), train, val=(x, y), loss=loss)
     assert bool(found) == numbered
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_a_client_of_a_federated_average_has_a_part_of_the_classes(copies: bool) -> None:
+    text = f"""
+    def update(server, loader):
+        model = {"copy.deepcopy(server)" if copies else "server"}
+        for x, y in loader:
+            step(model, x, y)
+        return model.state_dict()
+
+    for number in range(9):
+        states = [update(server, loader) for loader in clients]
+    """
+    x, y = pixels()
+    model = perceptron()
+    names = {"model": model}
+    found: list[Finding] = []
+    with suppress(NoEvidence):
+        found = read(text, MISSING_CLASS, model, (x[y < 4], y[y < 4]), val=(x, y), names=names)
+    assert bool(found) is not copies

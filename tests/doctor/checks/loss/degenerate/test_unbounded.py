@@ -51,3 +51,35 @@ def test_a_penalty_output_cannot_be_negative(squared: bool) -> None:
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     setup = make_setup(model, data, None, optimizer=optimizer, step=step, task="regress")
     assert (falls_without_bound(Evidence(setup, Clock(120.0))) is None) is squared
+
+
+class Mixture(nn.Module):
+    """Means of two Gaussians, and scores or logarithms of their weights."""
+
+    def __init__(self, normalized: bool) -> None:
+        super().__init__()
+        self.hidden, self.out, self.normalized = nn.Linear(6, 16), nn.Linear(16, 4), normalized
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.out(self.hidden(x).tanh())
+        return (functional.log_softmax(out[:, :2], 1) if self.normalized else out[:, :2]), out[:, 2:]
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_logarithms_of_weights_are_bounded(normalized: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(128, 6)
+    data = DataLoader(TensorDataset(x, x[:, :2].sin()), 32)
+
+    def step(model: Any, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        optimizer.zero_grad()
+        weights, means = model(batch[0])
+        value: Tensor = -torch.logsumexp(weights - (batch[1] - means).square(), 1).mean()
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    model = Mixture(normalized)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    said = falls_without_bound(Evidence(make_setup(model, data, step=step, optimizer=optimizer), Clock(30.0)))
+    assert (said is None) == normalized

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import torch
 
@@ -22,10 +23,10 @@ from striate.wording import percent, several
 _SEEN, _SEEN_OF_A_PART = 10, 30
 """The fewest samples of the most frequent class: in the first batches of a large loader, rare classes may be missing by
 chance."""
-_FOUND = 0.9
+_FOUND, _LESS = 0.9, 0.05
 _LIMIT = (
     f"{IMBALANCE_THRESHOLD}; class weights in the loss count; a note if {percent(_FOUND, 0)} of the rare class are "
-    "found in validation"
+    f"found in validation, or as many as are right of all training samples, less {_LESS:g}"
 )
 
 
@@ -75,7 +76,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
         return  # the weights of the loss make the difference, which `loss.class-weights` reports
     need_used_targets(evidence)
     known, words = recall(evidence, least)
-    if known is not None and known >= _FOUND:
+    if known is not None and known >= min(_FOUND, _as_others(evidence)):
         severity = "note"
     weighted = "" if bool((weights == weights[0]).all()) else f", {ratio:.0f} times with the weights of the loss"
     evidence.pictures["data.imbalance"] = Picture(
@@ -98,6 +99,13 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
             advice="more samples of the rare class",
         ),
     )
+
+
+def _as_others(evidence: Evidence) -> float:
+    """The recall of a class that is found nearly as often as samples are predicted right."""
+    with suppress(NoEvidence):
+        return evidence.after.accuracy - _LESS
+    return 1.0
 
 
 def weights_of_classes(evidence: Evidence, classes: torch.Tensor) -> torch.Tensor:

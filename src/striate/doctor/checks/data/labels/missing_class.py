@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -16,6 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import first_of_each
 from striate.doctor.evidence.substituted_outputs import loss_of_batch
 from striate.doctor.setup.batch import altered, leaves, main_tensor
+from striate.doctor.setup.syntax import stored_in
 from striate.records import Finding, Remedy
 from striate.wording import percent
 
@@ -45,6 +47,8 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         return
     if evidence.setup.rivals:
         raise NoEvidence("networks that train against each other have labels of their own")
+    if _is_one_of_many(evidence):
+        raise NoEvidence("each of several copies of a network is trained with a part of the data")
     counts = class_counts(evidence)
     whole = evidence.train.whole
     absent = _of_validation(counts, whole)
@@ -79,6 +83,20 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
         why="The network cannot learn a class that it never sees: it predicts another class for all such samples.",
         remedy=Remedy(_WEIGHTED if weighted else remedy, command=("data", "check", "DATA")),
     )
+
+
+def _is_one_of_many(evidence: Evidence) -> bool:
+    """Whether the network is a copy that a function makes and trains, and a loop calls that function, as for the
+    clients of a federated average or the tasks of meta-learning."""
+    source = evidence.setup.source
+    for site in [] if source is None else source.calls("deepcopy"):
+        assert source is not None
+        function, assigned = source.function_of(site.node), source.parent(site.node)
+        names = stored_in(assigned) if isinstance(assigned, ast.Assign) else set[str]()
+        if function is not None and any(source.names.get(name) is evidence.setup.model for name in names):
+            around = (part for call in source.calls_of(function) for part in source.enclosing(call.node))
+            return any(isinstance(part, ast.For | ast.While | ast.ListComp) for part in around)
+    return False
 
 
 def _numbered_by_batch(evidence: Evidence) -> bool:

@@ -26,7 +26,7 @@ _COLUMNS, _DRAWN = 4, 4
 _SIGNS = (1.0, -1.0)
 _NOTHING, _SURE = 1e-5, 12.0
 _GRID = tuple(number / 8 for number in range(-16, 17))
-_CLEARLY = 0.2
+_CLEARLY, _ROUNDED = 0.2, 1e-3
 _MASKED, _SHARE, _ALIKE = -1e4, 0.05, 0.01
 """The highest score that counts as masked; the share of targets with such a score, below which samples may be left out
 on purpose; and the relative range within which scores count as equal."""
@@ -120,6 +120,8 @@ def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str, tuple[flo
         return
     rows, tensors = size_of(evidence.train.raw[0]), step_outputs(evidence)
     fitting = [(number, t) for number, t in enumerate(tensors) if t.ndim and len(t) == rows]
+    if any(call.name == "log_softmax" for call in evidence.graph.calls):
+        fitting = [(number, t) for number, t in fitting if not _are_logarithms_of_shares(t)]
     for number, tensor in fitting:
         words = "the network's output" if len(tensors) == 1 else f"output {number} of the network"
         if not supervised:
@@ -135,6 +137,11 @@ def _heads(evidence: Evidence) -> Iterator[tuple[int, int | None, str, tuple[flo
         elif tensor.ndim == 2 and tensor.shape[1] <= _COLUMNS:
             for column in range(tensor.shape[1]):
                 yield number, column, f"column {column} of {words}", _SIGNS
+
+
+def _are_logarithms_of_shares(outputs: torch.Tensor) -> bool:
+    """Whether the outputs for each sample are logarithms of numbers that sum to 1, and so are bounded."""
+    return outputs.ndim > 1 and bool(((outputs.double().exp().sum(-1) - 1).abs() < _ROUNDED).all())
 
 
 def _reconstructs(evidence: Evidence) -> bool:
