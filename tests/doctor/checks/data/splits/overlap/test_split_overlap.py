@@ -276,3 +276,10 @@ def test_data_of_validation_that_are_missing_may_be_those_of_testing() -> None:
     names = values() | {"test_set": TensorDataset(torch.rand(20, 1, 8, 8), torch.arange(20) % 4)}
     names["val_loader"] = DataLoader(names["test_set"])
     assert not found("val_loader = DataLoader(test_set)\n" + SCRIPT, names, [SPLIT_OVERLAP])
+
+
+@pytest.mark.parametrize("asked", ["loader", "val_loader"])
+def test_a_loop_evaluates_on_other_samples_than_are_trained_on(asked: str) -> None:
+    """`SCRIPT` iterates over `val_loader`."""
+    text = SCRIPT.replace("in val_loader", f"in {asked}")
+    assert list(found(text, values(), [SPLIT_OVERLAP])) == ["data.split-overlap"] * (asked == "loader")

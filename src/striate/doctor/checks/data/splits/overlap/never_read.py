@@ -30,16 +30,19 @@ def never_used(evidence: Evidence) -> Iterator[Finding]:
         return
     for node in nodes:
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
-        if not isinstance(node, ast.Call) or len(functions) != 1 or not _evaluates(functions[0]):
+        if isinstance(node, ast.For) and source.loops_of(node) and _asks(source, node):
+            arguments, text = (node.iter,), f"the loop over `{ast.unparse(node.iter)}`"
+        elif isinstance(node, ast.Call) and len(functions) == 1 and _evaluates(functions[0]):
+            arguments, text = (*node.args, *(word.value for word in node.keywords)), f"`{ast.unparse(node)}`"
+        else:
             continue
-        arguments = (*node.args, *(word.value for word in node.keywords))
         given = next((value for value in arguments if source.value(value) is train), None)
         if given is not None:
             yield Finding(
                 code="data.split-overlap",
                 severity="warning",
                 where=f"line {node.lineno}",
-                measured=f"`{ast.unparse(node)}` evaluates on `{ast.unparse(given)}`, which is trained on, and no code "
+                measured=f"{text} evaluates on `{ast.unparse(given)}`, which is trained on, and no code "
                 f"uses `{own[0]}`",
                 threshold="an evaluation on the training loader, while no code uses the validation loader",
                 why="The metric is measured on samples that were trained on: it says nothing about new samples.",
@@ -126,6 +129,11 @@ def _is_of_validation(name: str) -> bool:
 
 def _has_word(value: object, word: str) -> bool:
     return isinstance(value, str) and word in re.split(r"[^a-z]+", value.lower())
+
+
+def _asks(source: ScriptSource, loop: ast.For) -> bool:
+    """Whether a loop runs the network without gradients."""
+    return any(source.runs_network(part) and source.without_gradient(part) for part in ast.walk(loop))
 
 
 def _evaluates(function: Function) -> bool:
