@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from striate.api import check_data
 from striate.data.config import DataConfig
 from striate.data.read import load_dataset
 from striate.errors import DataError
@@ -61,3 +63,21 @@ def test_points_that_are_nowhere_visible_are_annotated(tmp_path: Path, given: bo
     got, remedy = _refused(_table(tmp_path, "nose_x,nose_y", lambda _: ",", given=given))
     assert "no visible point" in got
     assert ("let striate split" in remedy) == given
+
+
+ROWS: dict[str, tuple[str, Callable[[int], str]]] = {
+    "points": ("nose_x,nose_y", lambda k: "," if k % 4 == 1 else "3,4"),
+    "boxes": ("x_min,y_min,x_max,y_max,label", lambda k: ",,,," if k % 4 == 1 else "2,2,9,9,disk"),
+    "labels": ("labels", lambda k: "" if k % 4 == 1 else "a|b" if k % 8 else "a"),
+    "columns": ("age,kind", lambda k: "," if k % 4 == 1 else f"{k},{k % 3}"),
+}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_data_check_names_the_split_that_training_refuses(tmp_path: Path, kind: str) -> None:
+    config = _table(tmp_path, *ROWS[kind], given=True)
+    config = replace(config, targets="age:number,kind:class") if kind == "columns" else config
+    got, _ = _refused(config)
+    assert got.endswith("the 5 samples of val") or got.endswith("the 5 images of val")
+    found = check_data(config.source, set={"data.targets": config.targets} if config.targets else {}).findings
+    assert [(one.severity, one.measured) for one in found if one.code == "data.unusable"] == [("error", got)]

@@ -29,8 +29,8 @@ from striate.data.fingerprint import fingerprint_of
 from striate.data.listing import Listing
 from striate.data.materialize import Materialized, materialize_samples
 from striate.data.media.every_medium import medium_of
-from striate.data.media.medium import ChooseSize, Placement
-from striate.data.scan import Scan, plan_inputs, scan_listing
+from striate.data.media.medium import ChooseSize
+from striate.data.scan import Scan, placements, plan_inputs, scan_listing
 from striate.data.sources.list_source import list_source, takes_layout
 from striate.data.splits import assign_membership
 from striate.data.store.stored import Inputs, StoredInputs
@@ -247,12 +247,8 @@ def _assemble(
 
     Raises DataError for mask values that are not among `classes`, and for a split without a labeled pixel.
     """
-
-    def place(number: int) -> Placement | None:
-        size = listing.medium.size_of(scan.headers[number]) if number in scan.headers else None
-        return None if size is None else listing.medium.placement(size, preparation)
-
-    targets = annotation_kind(listing.annotation).placed_targets(listing, decoded.ids, decoded.masks, classes, place)
+    kind, place = annotation_kind(listing.annotation), placements(listing, scan, preparation)
+    targets = kind.placed_targets(listing, decoded.ids, decoded.masks, classes, place)
     names = np.array([split[i] for i in decoded.ids.tolist()])
     splits, contents, unit_keys, facts = {}, {}, {}, {}
     texts: dict[bytes, str] = {}  # a sample is usually a unit of its own, so that both share a text
@@ -268,8 +264,7 @@ def _assemble(
                 unit_keys[name] = tuple(text_of(units[i]) for i in decoded.ids[rows].tolist())
             facts[name] = _facts(listing, scan, decoded.ids[rows].tolist())
             inputs = _inputs_of(listing, decoded, rows)
-            own = annotation_kind(listing.annotation).is_input
-            own_targets = inputs if own else torch.from_numpy(targets[rows])
+            own_targets = inputs if kind.is_input else torch.from_numpy(targets[rows])
             splits[name] = Split(inputs, own_targets, torch.from_numpy(decoded.ids[rows]))
     membership = split | dict.fromkeys(unreadable, "unreadable")
     of_files = store != "memory" or (listing.inputs is None and medium_of(preparation.kind).stored)
@@ -297,7 +292,8 @@ def _assemble(
         annotated=annotated,
         skeleton=listing.skeleton,
     )
-    annotation_kind(listing.annotation).check(data, listing)
+    ids = {name: part.ids.numpy() for name, part in splits.items()}
+    kind.check(listing, ids, {name: part.targets for name, part in splits.items()})
     return data
 
 

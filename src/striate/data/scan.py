@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +13,15 @@ from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.config import DataConfig
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
-from striate.data.media.medium import ChooseSize, Photographs, Planned, Unreadable, WrongSizeError
+from striate.data.media.medium import (
+    ChooseSize,
+    Photographs,
+    Placement,
+    Planned,
+    Preparation,
+    Unreadable,
+    WrongSizeError,
+)
 from striate.data.threads import map_ordered
 from striate.errors import DataError
 
@@ -89,6 +97,16 @@ def plan_inputs(listing: Listing, scan: Scan, config: DataConfig, choose_size: C
     config = replace(config, layout=listing.layout)
     preparation, notes, findings = listing.medium.plan(listing.source, listing.inputs, headers, config)
     return preparation, (*why, *notes), findings
+
+
+def placements(listing: Listing, scan: Scan, preparation: Preparation) -> Callable[[int], Placement | None]:
+    """Where the file of a sample, given by its id, lies in its input; None for samples without pixels or files."""
+
+    def place(number: int) -> Placement | None:
+        size = listing.medium.size_of(scan.headers[number]) if number in scan.headers else None
+        return None if size is None else listing.medium.placement(size, preparation)
+
+    return place
 
 
 def _usual_size(found: Photographs) -> tuple[tuple[int, int], str]:

@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import Fit
-from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
 from striate.errors import DataError, OtherAnnotationError
 
 
-def or_split(data: Dataset, how: str) -> str:
+def or_split(listing: Listing, how: str) -> str:
     """The end of a remedy for a split that lacks something: how to let striate make the splits; empty where it does
     already."""
-    return f", or let striate split: {how}" if data.given else ""
+    return f", or let striate split: {how}" if any(listing.given) else ""
 
 
 class AnnotationKind:
@@ -119,9 +118,10 @@ class AnnotationKind:
         del place
         return self.targets(listing, ids, masks, classes)
 
-    def check(self, data: Dataset, listing: Listing) -> None:
-        """Raise DataError if a split of the data, which come from the listing, has nothing to learn or to measure."""
-        del data, listing
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
+        """Raise DataError if a split has nothing to learn or to measure. By split: the `ids` of its samples, and their
+        `targets`, a tensor."""
+        del listing, ids, targets
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:
         """How often each annotation occurs among the samples `ids`, in one line; empty where counts are not useful."""

@@ -14,7 +14,6 @@ from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.annotations.label_sets import with_label_sets
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import Fit
-from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement, Preparation
 from striate.data.rotated_boxes import SEEN, visible_shares
@@ -125,18 +124,18 @@ class Boxes(AnnotationKind):
                 targets[row, :count, ANGLE] = edges[kept, 4]
         return targets
 
-    def check(self, data: Dataset, listing: Listing) -> None:
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
         """Each split needs an object: without any, there is nothing to measure."""
-        for name, split in data.splits.items():
-            if self._has_object(split.targets):
+        for name, own in targets.items():
+            if self._has_object(own):
                 continue
-            got, remedy = f"no object in the {several(len(split), 'image')} of {name}", "annotate objects in them"
-            if listing.boxes and (count := sum(len(listing.boxes[number].boxes) for number in split.ids.tolist())):
+            got, remedy = f"no object in the {several(len(own), 'image')} of {name}", "annotate objects in them"
+            if listing.boxes and (count := sum(len(listing.boxes[number].boxes) for number in ids[name].tolist())):
                 got += f": {several(count, 'object lies', 'objects lie')} outside of their images, or nearly so"
-                remedy = f"correct them; which they are: striate data check {pasted(data.source)}"
-            elif data.given:
-                remedy = f"move images with objects there{or_split(data, 'give no splits')}"
-            raise DataError(f"data {data.source}", got, "at least one in each split", remedy)
+                remedy = f"correct them; which they are: striate data check {pasted(listing.source)}"
+            elif any(listing.given):
+                remedy = f"move images with objects there{or_split(listing, 'give no splits')}"
+            raise DataError(f"data {listing.source}", got, "at least one in each split", remedy)
 
     def _has_object(self, targets: Any) -> bool:
         return bool((targets[:, :, CLASS] >= 0).any())

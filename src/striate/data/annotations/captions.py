@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
-from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.errors import DataError
 from striate.wording import several
@@ -81,15 +80,14 @@ class Captions(AnnotationKind):
     task: ClassVar[str] = "caption"
     layout: ClassVar[str] = ", or a manifest with the columns path,caption and one row per caption"
 
-    def check(self, data: Dataset, listing: Listing) -> None:
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
         """Captions must differ: from one caption for all images, there is nothing to learn."""
-        del listing
-        train = data.splits.get("train")
-        if train is not None and bool((train.targets == train.targets[:1]).all()):
+        del ids
+        train = targets.get("train")
+        if train is not None and bool((train == train[:1]).all()):
             raise DataError(
-                f"data {data.source}",
-                f"the same caption for each of {several(len(train), 'training image')}: "
-                + self.text(train.targets[0].numpy()),
+                f"data {listing.source}",
+                f"the same caption for each of {several(len(train), 'training image')}: " + self.text(train[0].numpy()),
                 "captions that describe each image",
                 "give a manifest with a caption of its own for each image",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind
 from striate.data.annotations.classes import Classes
-from striate.data.dataset import Dataset
 from striate.data.listing import Listing
 from striate.data.media.medium import Preparation
 from striate.errors import DataError
@@ -53,14 +52,15 @@ class Identities(Classes):
         del folds, units
         return np.zeros(len(targets), np.int64)
 
-    def check(self, data: Dataset, listing: Listing) -> None:
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
         """Raise DataError for a split with one class, or without two samples of any class."""
-        for name, split in data.splits.items():
-            counts = np.unique(split.targets.numpy(), return_counts=True)[1]
+        del ids
+        for name, own in targets.items():
+            counts = np.unique(own.numpy(), return_counts=True)[1]
             if len(counts) < 2 or counts.max() < 2:
                 found = several(len(counts), "class", "classes")
                 raise DataError(
-                    f"data {data.source}",
+                    f"data {listing.source}",
                     f"{found} in {name}, with at most {several(int(counts.max()), 'sample')} per class",
                     "at least two classes in each split (six if striate makes the splits), two samples of one class",
                     more_classes(

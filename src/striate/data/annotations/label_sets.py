@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from striate.data.annotations.annotation import AnnotationKind, or_split
-from striate.data.dataset import Dataset
 from striate.data.listing import Listing, order_classes
 from striate.data.media.medium import Preparation
 from striate.errors import DataError, OtherClassesError
@@ -42,25 +41,25 @@ class LabelSets(AnnotationKind):
         """(N, K) of the samples `ids`."""
         return super().targets(listing, ids, masks, classes).astype(np.float32)
 
-    def check(self, data: Dataset, listing: Listing) -> None:
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
         """Samples must differ in their labels, and each split needs a label."""
-        del listing
-        train = data.splits.get("train")
-        if train is not None and bool((train.targets == train.targets[:1]).all()):
+        del ids
+        train = targets.get("train")
+        if train is not None and bool((train == train[:1]).all()):
             raise DataError(
-                f"data {data.source}",
+                f"data {listing.source}",
                 f"the same labels for each of {several(len(train), 'training sample')}: "
-                + data.target_text(train.targets[0]),
+                + (", ".join(np.array(listing.classes)[train[0].numpy() > 0]) or "none"),
                 "labels that differ between samples",
                 "add samples without these labels",
             )
-        for name, split in data.splits.items():
-            if len(split) and not bool(split.targets.any()):
+        for name, own in targets.items():
+            if len(own) and not bool(own.any()):
                 raise DataError(
-                    f"data {data.source}",
-                    f"no label in the {several(len(split), 'sample')} of {name}",
+                    f"data {listing.source}",
+                    f"no label in the {several(len(own), 'sample')} of {name}",
                     "at least one in each split",
-                    f"label some of them{or_split(data, 'leave out the column split')}",
+                    f"label some of them{or_split(listing, 'leave out the column split')}",
                 )
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.annotations.label_sets import with_label_sets
 from striate.data.annotations.mask_pixels import MaskPixels
-from striate.data.dataset import Dataset
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
 from striate.data.media.medium import Preparation
@@ -131,17 +130,17 @@ class Masks(AnnotationKind):
             values = tuple(own.get(name, -1) for name in classes)
         return replace(listing, values=values, ignore=ignore, colors=colors), ()
 
-    def check(self, data: Dataset, listing: Listing) -> None:
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
         """Each split needs a labeled pixel: without any, there is nothing to learn or to measure."""
-        del listing
-        for name, split in data.splits.items():
-            if len(split) and bool((split.targets == IGNORED).all()):
+        del ids
+        for name, own in targets.items():
+            if len(own) and bool((own == IGNORED).all()):
                 raise DataError(
-                    f"data {data.source}",
-                    f"no labeled pixel in the {several(len(split), 'mask')} of {name}: all are {IGNORED}, which "
+                    f"data {listing.source}",
+                    f"no labeled pixel in the {several(len(own), 'mask')} of {name}: all are {IGNORED}, which "
                     "is ignored",
                     "at least one labeled pixel in each split",
-                    f"label some of its masks{or_split(data, 'put all images into one folder')}",
+                    f"label some of its masks{or_split(listing, 'put all images into one folder')}",
                 )
 
 

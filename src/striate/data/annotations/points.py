@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from striate.data.annotations.annotation import AnnotationKind, or_split
 from striate.data.annotations.mask_pixels import MaskPixels
 from striate.data.config import Fit
-from striate.data.dataset import Dataset
 from striate.data.fingerprint import content_digest
 from striate.data.listing import Listing
 from striate.data.media.medium import Placement
@@ -86,16 +85,16 @@ class Points(AnnotationKind):
         units = np.where(visible, sides / (2 * scale), 0)
         return np.concatenate([places, units], axis=2).astype(np.float32)
 
-    def check(self, data: Dataset, listing: Listing) -> None:
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
         """Each split needs a visible point: without any, there is nothing to learn or to measure."""
-        del listing
-        for name, split in data.splits.items():
-            if len(split) and not bool(split.targets[..., 2:].any()):
+        del ids
+        for name, own in targets.items():
+            if len(own) and not bool(own[..., 2:].any()):
                 raise DataError(
-                    f"data {data.source}",
-                    f"no visible point in the {several(len(split), 'sample')} of {name}",
+                    f"data {listing.source}",
+                    f"no visible point in the {several(len(own), 'sample')} of {name}",
                     "at least one in each split",
-                    f"annotate some of them{or_split(data, 'leave out the column split')}",
+                    f"annotate some of them{or_split(listing, 'leave out the column split')}",
                 )
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:

@@ -234,18 +234,18 @@ class TargetColumns(AnnotationKind):
         got = "no --targets, which names the columns to predict"
         raise ConfigError("data.targets", got, "columns of a manifest, each with its kind", guess or _EXAMPLE)
 
-    def check(self, data: Dataset, listing: Listing) -> None:
+    def check(self, listing: Listing, ids: Mapping[str, NDArray[np.int64]], targets: Mapping[str, Any]) -> None:
         """Each split needs a known value of each target."""
-        del listing
-        columns = columns_of(data.target_names, data.classes)
-        for name, split in data.splits.items():
-            for column, (known, _) in zip(columns, parts_of(split.targets, columns), strict=True):
-                if len(split) and not bool(known.any()):
+        del ids
+        columns = columns_of(listing.target_names, listing.classes)
+        for name, own in targets.items():
+            for column, (known, _) in zip(columns, parts_of(own, columns), strict=True):
+                if len(own) and not bool(known.any()):
                     raise DataError(
-                        f"data {data.source}",
-                        f"no {column.name} in the {several(len(split), 'sample')} of {name}",
+                        f"data {listing.source}",
+                        f"no {column.name} in the {several(len(own), 'sample')} of {name}",
                         "at least one in each split",
-                        f"fill in some, or leave this target out{or_split(data, 'leave out the column split')}",
+                        f"fill in some, or leave this target out{or_split(listing, 'leave out the column split')}",
                     )
 
     def counted(self, listing: Listing, ids: Sequence[int]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
+from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.audit.box_pixels import find_in_boxes
 from striate.data.audit.boxes import find_missing_box_classes
 from striate.data.audit.captions import find_captions
@@ -52,7 +54,7 @@ from striate.data.audit.sample_finding import SampleFinding, some
 from striate.data.audit.sounds import find_clipping, find_silence
 from striate.data.audit.unusable import refuse_unusable
 from striate.data.audit.volume_faults import find_constant_volumes, find_misplaced_masks, find_mixed_spacing
-from striate.data.scan import plan_inputs
+from striate.data.scan import placements, plan_inputs
 from striate.errors import DataError
 from striate.records import Finding
 from striate.wording import several_of
@@ -142,9 +144,10 @@ def check_evidence(evidence: DataEvidence) -> DataCheck:
     found += _of_inputs(evidence)
     found += find_points(evidence)
     found += find_captions(evidence)
-    if not any(mark.finding.code in ("data.missing-class", "data.too-few") for mark in found if _is_error(mark)):
+    if not any(mark.finding.code in _REFUSED for mark in found if _is_error(mark)):
         try:
             refuse_unusable(evidence.listing, evidence.scan, evidence.unreadable, evidence.splits, evidence.config)
+            _refuse_targets(evidence)
         except DataError as error:
             why = "No training can start with these data."
             where = evidence.listing.source
@@ -163,6 +166,26 @@ def check_evidence(evidence: DataEvidence) -> DataCheck:
                 )
             )
     return DataCheck(evidence, grave_first(found))
+
+
+_REFUSED = frozenset(("data.missing-class", "data.too-few", "data.points-unseen", "data.one-caption", "data.box-range"))
+"""Errors that say why training may refuse the data."""
+
+
+def _refuse_targets(evidence: DataEvidence) -> None:
+    """Raise DataError for a split whose targets leave nothing to learn or to measure. Masks are not examined."""
+    listing, kind = evidence.listing, annotation_kind(evidence.listing.annotation)
+    if not kind.of_whole:
+        return
+    preparation = plan_inputs(listing, evidence.scan, evidence.config)[0]
+    place, ids = placements(listing, evidence.scan, preparation), {}
+    for name in dict.fromkeys(evidence.splits.values()):
+        ids[name] = np.array([number for number in evidence.readable if evidence.splits[number] == name])
+    targets = {
+        name: torch.from_numpy(kind.placed_targets(listing, own, None, listing.classes, place))
+        for name, own in ids.items()
+    }
+    kind.check(listing, ids, targets)
 
 
 def _is_error(mark: SampleFinding) -> bool:
