@@ -15,6 +15,7 @@ from striate.data.audit.box_pixels import _area, _corners
 from striate.data.audit.boxes import find_box_faults
 from striate.data.box_records import Box, ImageBoxes
 from striate.data.config import DataConfig
+from striate.data.read import load_dataset
 from striate.data.sources.list_source import list_source
 
 COUNT = 40
@@ -183,6 +184,8 @@ def test_labels_of_yolo_without_an_image_are_named(tmp_path: Path) -> None:
     found = _codes_of(tmp_path)
     assert "1 file of boxes without an image of the same name: labels/train/000.txt" in found["data.misplaced"]
     assert "data.ignored" not in found
+    told = {finding.code: finding.severity for finding in load_dataset(DataConfig(str(tmp_path))).findings}
+    assert told["data.misplaced"] == "warning", "also before training"
 
 
 def test_exchanged_corners_are_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from made_data import picture
+from striate.api import check_data
 from striate.data.config import DataConfig
 from striate.data.dataset import Preparation
 from striate.data.materialize import Room
@@ -121,14 +122,23 @@ def test_ids_are_positions_in_the_listing_with_unreadable_files_counted(tmp_path
             assert row.path == f"{('cat', 'dog')[value // 20]}/{value % 20}.png"
 
 
-def test_ignored_files_are_counted(tmp_path):
-    folder(tmp_path)
+def test_unused_files_are_told_as_data_check_tells_them(tmp_path):
+    folder(tmp_path, per_class=10)
     (tmp_path / "README.txt").write_text("x")
     (tmp_path / "cat" / ".DS_Store").write_text("x")
+    (tmp_path / "plan.svg").write_text("x")
     picture(tmp_path / "loose.png")
-    found = finding(load(tmp_path), "data.ignored")
-    assert found.measured == "3 files or arrays are not used: README.txt, cat/.DS_Store, loose.png"
-    assert found.severity == "note"
+    data = load(tmp_path)
+    told = {one.code: (one.severity, one.measured.partition(": ")[2]) for one in data.findings}
+    assert told == {
+        "data.unsupported": ("warning", "plan.svg"),
+        "data.misplaced": ("warning", "loose.png"),
+        "data.hidden": ("note", "cat/.DS_Store"),
+        "data.ignored": ("note", "README.txt"),
+    }
+    assert {one.code: one.severity for one in check_data(tmp_path).findings if one.code in told} == {
+        code: severity for code, (severity, _) in told.items()
+    }
 
 
 def test_leaks_between_given_splits_and_contradicting_labels(tmp_path):

@@ -940,4 +940,4 @@ def test_a_mask_that_cannot_be_read_makes_its_sample_unreadable(tmp_path):
     picture(root / "masks" / "lonely.png")
     data = load(root)
     assert ("images/3.jpg", "masks/3.png", "unreadable") in rows(data)
-    assert {f.code for f in data.findings} == {"data.unreadable", "data.ignored"}
+    assert {f.code for f in data.findings} == {"data.unreadable", "data.misplaced"}

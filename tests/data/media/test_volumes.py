@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 from pydicom.dataset import FileDataset, FileMetaDataset
 
 import striate
+from striate.api import check_data
 from striate.data.audit.check import check_evidence
 from striate.data.audit.evidence import gather_evidence
 from striate.data.augment.augment import augment_batch
@@ -140,6 +142,10 @@ def test_single_slices_in_class_folders_get_a_remedy_that_works(tmp_path: Path) 
     with pytest.raises(DataError, match="slices of 8 series") as found:
         load_dataset(DataConfig(source=str(tmp_path)))
     assert "manifest .csv (path,label)" in found.value.remedy
+    dicom(tmp_path / "c" / "one", values)  # one that can be read: the others are left out, with the same remedy
+    remedy = next(str(one.remedy) for one in check_data(tmp_path).findings if one.code == "data.unreadable")
+    assert "manifest .csv (path,label)" in remedy
+    shutil.rmtree(tmp_path / "c")
     (tmp_path / "all.csv").write_text("\n".join(rows))
     assert len(list_source(DataConfig(source=str(tmp_path / "all.csv")))) == 16
 

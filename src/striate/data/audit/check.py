@@ -27,7 +27,7 @@ from striate.data.audit.copies import (
 from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.exchanged import find_exchanged_targets
-from striate.data.audit.files import find_hidden, find_misplaced, find_others, find_unread_formats, find_unreadable
+from striate.data.audit.files import find_hidden, find_ignored, find_misplaced, find_unread_formats, find_unreadable
 from striate.data.audit.images import (
     find_even_images,
     find_huge_images,
@@ -131,7 +131,7 @@ FINDERS: tuple[Callable[[DataEvidence], SampleFinding | None], ...] = (
     find_mixed_modes,
     find_turned,
     find_hidden,
-    find_others,
+    find_ignored,
 )
 
 

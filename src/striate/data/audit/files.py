@@ -6,14 +6,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import PurePosixPath
 
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.sample_finding import SampleFinding, one_group_each, some
+from striate.data.config import DataConfig
 from striate.data.listing import Listing
 from striate.data.media.every_medium import is_sample
+from striate.data.media.medium import REPLACE
 from striate.data.sources.tree import is_hidden
+from striate.errors import DataError
 from striate.records import Finding, Remedy, option_remedy
 from striate.wording import several
 
@@ -33,7 +35,7 @@ def find_unreadable(evidence: DataEvidence) -> SampleFinding | None:
         measured=f"{len(named):,} of {several(total, 'file')} cannot be read: {some(named)}",
         threshold="0 files",
         why="Unreadable files are not in any split, so training does not use them.",
-        remedy=_remedy(unreadable),
+        remedy=_remedy(listing, unreadable),
     )
     return SampleFinding(finding, one_group_each(ids), dict(unreadable), frozenset(ids))
 
@@ -47,36 +49,27 @@ def larger_limit(unreadable: Mapping[int, str]) -> int | None:
     return max(found, default=None)
 
 
-def _remedy(unreadable: Mapping[int, str]) -> Remedy:
+def own_remedy(listing: Listing, number: int) -> str | None:
+    """The remedy of the error that reading the header of a file raises, if it is more than to replace the file."""
+    assert listing.read is not None, "arrays are readable"
+    try:
+        listing.medium.header(listing.read(number), listing.paths[number], max_pixels=DataConfig().max_pixels)
+    except DataError as error:
+        return None if error.remedy == REPLACE else error.remedy
+    except OSError:
+        pass
+    return None
+
+
+def _remedy(listing: Listing, unreadable: Mapping[int, str]) -> Remedy:
     limit = larger_limit(unreadable)
     if limit is None:
-        return Remedy("Training leaves them out; replace the files that matter.")
+        own = own_remedy(listing, min(unreadable))
+        matter = "replace the files that matter." if own is None else f"for those that matter: {own}."
+        return Remedy(f"Training leaves them out; {matter}")
     damaged = not all(_TOO_LARGE.search(why) for why in unreadable.values())
     words = "Replace the damaged files that matter; to" if damaged else "To"
     return option_remedy("data.max_pixels", str(limit), f"{words} read pictures with so many pixels: ")
-
-
-def find_ignored(evidence: DataEvidence) -> SampleFinding | None:
-    """`data.ignored`: files and arrays that are not used."""
-    listing = evidence.listing
-    if not listing.ignored:
-        return None
-    arrays = listing.inputs is not None
-    finding = Finding(
-        code="data.ignored",
-        severity="note",
-        where=listing.source,
-        measured=f"{several(len(listing.ignored), 'file or array is', 'files or arrays are')} not used: "
-        f"{some(listing.ignored)}",
-        threshold="0",
-        why="They are neither inputs, targets, groups nor class names."
-        if arrays
-        else "They are hidden, are not samples, or are not in a folder that is searched for samples.",
-        remedy="Nothing to do, unless the inputs or the targets are among them: save these as x and y."
-        if arrays
-        else "Nothing to do, unless some are samples: list these in a manifest .csv (path,label).",
-    )
-    return SampleFinding(finding)
 
 
 UNREAD = frozenset(
@@ -159,17 +152,28 @@ def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
     return SampleFinding(finding)
 
 
-def find_others(evidence: DataEvidence) -> SampleFinding | None:
-    """`data.ignored`: other files that are not used."""
-    alone = set(_labels_alone(evidence.listing))
-    others = [name for name in evidence.listing.ignored if name not in alone]
-    names = [n for n in others if not _hidden(n) and not _unread(n) and not is_sample(n)]
-    mark = find_ignored(replace(evidence, listing=replace(evidence.listing, ignored=tuple(names))))
-    if mark is None or evidence.listing.inputs is not None:
-        return mark
-    return SampleFinding(
-        replace(mark.finding, why="They are neither samples, by their suffixes, nor annotations of samples.")
+def find_ignored(evidence: DataEvidence) -> SampleFinding | None:
+    """`data.ignored`: other files, or arrays, that are not used."""
+    listing = evidence.listing
+    arrays, alone = listing.inputs is not None, set(_labels_alone(listing))
+    others = [name for name in listing.ignored if name not in alone and not _hidden(name)]
+    names = [name for name in others if not _unread(name) and not is_sample(name)]
+    if not names:
+        return None
+    finding = Finding(
+        code="data.ignored",
+        severity="note",
+        where=listing.source,
+        measured=f"{several(len(names), 'file or array is', 'files or arrays are')} not used: {some(names)}",
+        threshold="0",
+        why="They are neither inputs, targets, groups nor class names."
+        if arrays
+        else "They are neither samples, by their suffixes, nor annotations of samples.",
+        remedy="Nothing to do, unless the inputs or the targets are among them: save these as x and y."
+        if arrays
+        else "Nothing to do, unless some are samples: list these in a manifest .csv (path,label).",
     )
+    return SampleFinding(finding)
 
 
 def _labels_alone(listing: Listing) -> list[str]:

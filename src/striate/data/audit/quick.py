@@ -15,7 +15,7 @@ from striate.data.audit.classes import (
 from striate.data.audit.copies import find_label_noise
 from striate.data.audit.evidence import DataEvidence
 from striate.data.audit.exchanged import find_exchanged_targets
-from striate.data.audit.files import find_ignored, find_unreadable
+from striate.data.audit.files import find_hidden, find_ignored, find_misplaced, find_unread_formats, find_unreadable
 from striate.data.audit.leaks import find_divided_groups, find_given_leaks, find_group_columns
 from striate.data.audit.points import find_unseen_points, points_before_training
 from striate.data.audit.readings import find_readings
@@ -53,7 +53,7 @@ def find_before_training(evidence: DataEvidence) -> tuple[Finding, ...]:
 
 def find_all(evidence: DataEvidence) -> tuple[Finding, ...]:
     """Findings about unreadable files, leaks and divided groups in given splits, contradicting labels, faulty boxes,
-    suspicious names and ignored files."""
+    suspicious names and unused files."""
     listing, scan = evidence.listing, evidence.scan
     found = (
         find_unreadable(evidence),
@@ -62,6 +62,9 @@ def find_all(evidence: DataEvidence) -> tuple[Finding, ...]:
         find_label_noise(evidence),
         *find_box_faults(listing, box_sizes(listing, scan.headers)),
         find_suspicious_names(evidence),
+        find_unread_formats(evidence),
+        find_misplaced(evidence),
+        find_hidden(evidence),
         find_ignored(evidence),
     )
     return (*listing.findings, *find_readings(listing), *(mark.finding for mark in found if mark is not None))

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from striate.data.annotations.annotation_kinds import annotation_kind
 from striate.data.annotations.identities import more_classes
 from striate.data.audit.classes import two_classes
-from striate.data.audit.files import larger_limit
+from striate.data.audit.files import larger_limit, own_remedy
 from striate.data.audit.masks import refuse_unnamed_colors
 from striate.data.audit.readings import find_quantity
 from striate.data.audit.sample_finding import some
 from striate.data.config import DataConfig
 from striate.data.listing import Listing
-from striate.data.media.medium import REPLACE
 from striate.data.scan import Scan
 from striate.errors import DataError
 from striate.wording import listed, several
@@ -43,7 +42,7 @@ def refuse_unusable(
             f"at least one readable {listing.medium.one}",
             f"--data.max_pixels {limit}"
             if limit
-            else _own_remedy(listing, number) or f"check that these files are {many}",
+            else own_remedy(listing, number) or f"check that these files are {many}",
         )
     assert config is not None, "something is readable"
     needed = ("train", "val", "test") if config.test_fraction > 0 else ("train", "val")
@@ -92,18 +91,6 @@ def refuse_unusable(
         )
     if listing.annotation == "class":
         _refuse_classes(listing, where, split, config.labels)
-
-
-def _own_remedy(listing: Listing, number: int) -> str | None:
-    """The remedy of the error that reading the header of a file raises, if it is more than to replace the file."""
-    assert listing.read is not None, "arrays are readable"
-    try:
-        listing.medium.header(listing.read(number), listing.paths[number], max_pixels=DataConfig().max_pixels)
-    except DataError as error:
-        return None if error.remedy == REPLACE else error.remedy
-    except OSError:
-        pass
-    return None
 
 
 def _refuse_classes(listing: Listing, where: str, split: Mapping[int, str], labels: str | None) -> None:
