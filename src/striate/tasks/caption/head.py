@@ -199,7 +199,7 @@ class CaptionNetwork(nn.Module):
         total[:, 1:] = -torch.inf  # all beams start equal: only the first one expands in the first step
         done = torch.zeros_like(last, dtype=torch.bool)
         length = torch.zeros_like(last)
-        rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        steps: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
         stay = torch.full((self.decoder.count,), -torch.inf, device=cells.device)
         stay[END] = 0.0
         for place in range(self.longest + 1):
@@ -214,14 +214,17 @@ class CaptionNetwork(nn.Module):
             total = sums.flatten(1).gather(1, best)
             ended = done.gather(1, parent)
             length = length.gather(1, parent) + (~ended).long()
-            rows = [tuple(_of(part, parent) for part in row) for row in rows]  # type: ignore[misc]
             seen = torch.where(ended[..., None], 0.0, _of(after.attention, parent))
-            rows.append((word, each.flatten(1).gather(1, best), seen))
+            steps.append((parent, word, each.flatten(1).gather(1, best), seen))
             state, last, done = _of(after.state, parent), word, ended | (word == END)
             if not done.is_meta and not torch.compiler.is_compiling() and bool(done.all()):
                 break
         picked = (total / length.clamp(min=1).float() ** SHORTER).argmax(1, keepdim=True)
-        each_row = [[_of(part, picked)[:, 0] for part in row] for row in rows]
+        each_row = []
+        for parent, *row in reversed(steps):  # from the end of the best caption to its beginning
+            each_row.append([_of(part, picked)[:, 0] for part in row])
+            picked = parent.gather(1, picked)
+        each_row.reverse()
         found = [
             torch.cat([self.letters[word].to(torch.uint8).float(), log[:, None], seen.float()], dim=1)
             for word, log, seen in each_row
