@@ -15,7 +15,7 @@ from torch import nn
 import striate
 from made_data import stripes
 from striate.cli import main
-from striate.data.config import DataConfig
+from striate.data.config import AugmentConfig, DataConfig
 from striate.data.dataset import Dataset, Split
 from striate.data.read import load_dataset
 from striate.errors import ConfigError, DataError, ModelError
@@ -67,6 +67,14 @@ def test_figures_are_those_of_pixels_from_0_to_1() -> None:
     truth = images / 255
     expected = nn.functional.binary_cross_entropy_with_logits(logits, truth)
     assert float(entropy.loss(logits, images)) == pytest.approx(float(expected))
+
+
+def test_noise_is_suggested_where_it_is_not_given() -> None:
+    task = Reconstruct((1, 1, 2))
+    suggested = [
+        "--augment.noise" in task.augmentation(AugmentConfig(), AugmentConfig(noise=noise))[1] for noise in (None, 0.3)
+    ]
+    assert suggested == [True, False]
 
 
 def test_components_are_those_of_the_singular_value_decomposition() -> None:

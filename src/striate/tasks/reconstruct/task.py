@@ -111,9 +111,9 @@ class Reconstruct(Task):
 
     def augmentation(self, usual: AugmentConfig, request: AugmentConfig) -> tuple[AugmentConfig, str]:
         """No augmentation: a code is too small to store how an image was moved."""
-        del request
+        denoising = "" if request.noise else "; --augment.noise 0.3 for a denoising autoencoder"
         return replace(usual, shift=0, flip=False, crop=1.0, color=0, policy="none"), (
-            "the code is too small to store shifts and other changes; --augment.noise 0.3 for a denoising autoencoder"
+            f"the code is too small to store shifts and other changes{denoising}"
         )
 
     def loss_sum(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
