@@ -81,7 +81,10 @@ def build_network(model: str | nn.Module, data: Dataset, task: Task, weights: In
             # The weights fit only this form of the network.
             error.remedy = f"enlarge the images with --size {'x'.join(map(str, error.fitting[1:]))}"
         if task.outputs_field and error.expected == several(task.built_outputs or 0, "output"):
-            error.remedy += f", or --{task.outputs_field} with the number of outputs that the network has"
+            count = error.got.partition(" ")[0]
+            error.remedy += f", or --{task.outputs_field} " + (
+                count if count.isdigit() else "with the number of outputs that the network has"
+            )
         if not weights.owner:
             raise
         # The text is the run's, not the user's: no character to point at.

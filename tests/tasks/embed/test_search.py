@@ -235,7 +235,7 @@ def test_a_classifier_is_searched_and_not_matched(photos: Path, tmp_path: Path, 
 def test_a_network_of_other_dimensions_names_the_option(photos: Path, capsys) -> None:
     words = ["train", str(photos), "--task", "embed", "--model", NETWORK, "--epochs", "1", "--out", "never"]
     assert main(words) == 2
-    assert 'fc(128)", or --task.dimensions with the number of outputs' in capsys.readouterr().err
+    assert 'fc(128)", or --task.dimensions 16' in capsys.readouterr().err
 
 
 def test_losses_that_compare_samples_need_whole_batches(photos: Path, capsys) -> None:
