@@ -13,14 +13,16 @@ from saved_runs import at_step, config_for, save_always, train_quietly
 from torch import nn
 
 from striate.api import verify
+from striate.api.verifying import Verification
 from striate.cli import main
+from striate.cli.verify import _print
 from striate.errors import RunError
 from striate.runs.checkpoint import load_checkpoint, save_checkpoint
 from striate.training import objective
 from striate.training.config import Config
 from striate.training.config_file import with_fields
 from striate.training.saving import Trace, bits, trace_from_dict, weight_sums
-from striate.training.verification.replay import layers_of, state_differences
+from striate.training.verification.replay import RunReplay, layers_of, state_differences
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +248,10 @@ def test_states_are_compared_by_bits_and_named_in_order() -> None:
     assert state_differences(state(0.0), state(-0.0)) == ["model.a.weight"]
     assert state_differences(state(1.0), state(2.0)) == ["model.a.weight", "best_score.0", "history.0.val.loss"]
     assert layers_of(["a.weight", "a.bias", "b.weight"]) == ["a", "b"]
+
+
+def test_a_replay_without_a_step_does_not_name_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    _print(Verification(Path("run"), "agree", (), RunReplay(12, 12, True, None), "checkpoints/previous.pt"))
+    shown = capsys.readouterr().out
+    assert "no step, only the end of the epoch after step 12, from checkpoints/previous.pt" in shown
+    assert "losses" not in shown

@@ -61,7 +61,10 @@ def _print(found: Verification) -> None:
     compared = (
         "losses, weights, optimizer state, metrics" if done.complete else "losses, and weights where they were recorded"
     )
-    steps = f"steps {done.begin + 1:,} to {done.end:,}" if done.end > done.begin else f"all after step {done.end:,}"
+    steps = f"steps {done.begin + 1:,} to {done.end:,}"
+    if done.end == done.begin:
+        steps = f"no step, only the end of the epoch after step {done.end:,}"
+        compared = "weights, optimizer state, metrics"
     print_text(f"replay:   {steps}, from {found.replayed_from}")
     print_text(f"compared: {compared}")
     print_text("verdict:  " + ("bit-identical" if done.first_difference is None else str(done.first_difference)))
