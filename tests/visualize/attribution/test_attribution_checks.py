@@ -172,6 +172,27 @@ def test_what_would_change_the_answer_does(trained: nn.Module) -> None:
     assert bounded is None or float((bounded.changed - x[2:]).abs().max()) <= 0.0011
 
 
+class _AtTheEdge(nn.Module):
+    """Class 1 exceeds class 0 only from 0.7 on."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        lead = torch.where(x < 0.7, 1 - x, x - 1)
+        return torch.cat([lead, torch.zeros_like(x)], 1)
+
+
+def test_a_change_that_barely_suffices_changes_the_prediction() -> None:
+    edge, most = _AtTheEdge(), torch.tensor([[0.7]])
+    for start in torch.linspace(-0.3, 0.6, 50):
+        nudge = smallest_nudge(make_question(edge, start.view(1, 1)), 1, -most, most)
+        assert nudge is not None
+        assert int(edge(nudge.changed).argmax()) == nudge.predicted == 1
+    alike = nn.Linear(1, 2, bias=False)
+    alike.weight.data = torch.tensor([[1.0], [0.0]])
+    close = smallest_nudge(make_question(alike, torch.full((1, 1), 1e-4)), 1)
+    assert close is not None
+    assert (close.predicted, close.probability) == (1, 0.5)
+
+
 def test_methods_that_cannot_look_are_said() -> None:
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     x = torch.randn(1, 1, 8, 8)

@@ -107,8 +107,8 @@ def smallest_nudge(
         return None
     for _ in range(_HALVINGS):
         middle = (near + far) / 2
-        near, far = (near, middle) if _gap_at(question, start + middle * (x - start), other) < 0 else (middle, far)
-    return _reached(question, start + far * (x - start))
+        near, far = (near, middle) if _gap_at(question, start.lerp(x, middle), other) < 0 else (middle, far)
+    return _reached(question, start.lerp(x, far))  # exactly x at 1
 
 
 def _gap(question: Question, x: torch.Tensor, other: int) -> tuple[float, torch.Tensor]:
@@ -130,6 +130,6 @@ def _within(x: torch.Tensor, low: torch.Tensor | None, high: torch.Tensor | None
 
 
 def _reached(question: Question, x: torch.Tensor) -> Nudge:
-    probabilities = question.probabilities(question.outputs(x))[0]
-    predicted_class = int(probabilities.argmax())
-    return Nudge(x, predicted_class, float(probabilities[predicted_class]))
+    outputs = question.outputs(x)
+    predicted_class = int(outputs[0].argmax())  # nearly equal outputs have equal probabilities
+    return Nudge(x, predicted_class, float(question.probabilities(outputs)[0, predicted_class]))
