@@ -42,7 +42,11 @@ def test_patches_are_where_the_mark_is() -> None:
         part = cut(images[sample], box)
         assert part[0, 1, 1] == 60 * (sample + 1)
         assert (part > 0).sum() == 1
-    patches_figure(found, images, title="t", labels=["a", "b", "c", "d", "e"]).canvas.draw()
+    alone = patches_figure(found, images, title="t", labels=["a"] * 5)
+    alone.canvas.draw()
+    words = " ".join(alone.get_supxlabel().split())
+    assert "a unit; highest activations of unit 0 on 5 samples." in words
+    assert words.endswith("Unit 0: class a in 4 of 4.")
     two = exciting_patches(corner_finder(), x, units=[0, 1], each=4)
     figure = patches_figure(two, images, title="t", labels=["a long class name"] * len(images))
     figure.canvas.draw()

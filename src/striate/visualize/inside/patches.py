@@ -208,7 +208,7 @@ def patches_figure(
         rows = -(-len(unit.samples) // columns)
         figure = new_figure(max(6.0, columns * 1.1), rows * 1.12 + 1.2)
         draw_patches(figure.subplots(), unit, images, columns)
-        more = f" {unit_name(unit, labels)}." if labels else ""
+        more = f" {unit_name(unit, labels)}.".replace("unit", "Unit", 1) if labels else ""
     else:
         across = max(len(unit.samples) for unit in found.units)
         figure = new_figure(across * _TILE + 1.9, len(found.units) * _TILE * 1.05 + 1.0)
@@ -241,8 +241,11 @@ def patches_words(found: ExcitingPatches) -> str:
         if whole
         else f"patches of {show_sizes(found.sight.size)} pixels, the receptive field of a unit"
     )
-    activations = f"highest activations of a unit on {several(found.n, 'sample')}"
-    return f"{found.layer}: {what}; each row: {activations}.{silent_words(found)}"
+    one = len(found.units) == 1
+    activations = (
+        f"highest activations of unit {found.units[0].unit}" if one else "each row: highest activations of a unit"
+    )
+    return f"{found.layer}: {what}; {activations} on {several(found.n, 'sample')}.{silent_words(found)}"
 
 
 def silent_words(found: ExcitingPatches) -> str:
