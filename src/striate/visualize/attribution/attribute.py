@@ -75,7 +75,8 @@ def attribute(question: Question, method: RequestedMethod = "auto") -> Maps:
     for one in METHODS if method == "auto" else (method,):
         if method == "auto" and one == "occlusion" and len(question.spatial) > 2:
             left_out.append(
-                "occlusion: slow for a clip, which has thousands of places to cover; --method occlusion computes it"
+                "occlusion: slow for clips and volumes, which have thousands of places to cover; "
+                "--method occlusion computes it"
             )
             continue
         try:
