@@ -47,7 +47,7 @@ def test_labels_are_corrected_by_the_keyboard_on_a_phone_in_the_dark(
     press("Enter", ": a new class.")
     assert table() == {first: "7", third: label, fourth: "a new class"}
     page.get_by_role("button", name="a a new class").wait_for()
-    assert "the class a new class: what was never shown" in page.locator("#labels-untrained").text_content()
+    assert "the class a new class: a class without training samples" in page.locator("#labels-untrained").text_content()
     page.keyboard.press("Backspace")
     page.locator("#labels-command").wait_for()
     assert f"--labels {run / 'labels.csv'}" in page.locator("#labels-command").text_content()

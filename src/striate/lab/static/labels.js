@@ -5,7 +5,7 @@ import { choice, labeled, make, number, percent } from "./dom.js";
 import { onKeys } from "./keys.js";
 import { problem } from "./problem.js";
 
-const WHICH = [{ value: "doubtful", text: "doubtful labels, the most doubtful first" }, { value: "unsure", text: "unsure answers, the least sure first" }];
+const WHICH = [{ value: "doubtful", text: "doubtful labels, the most doubtful first" }, { value: "unsure", text: "uncertain predictions, the least certain first" }];
 const HINT = "Enter: the label is right. Space: skip. Backspace: undo. Delete: leave the sample out. +: another class.";
 
 export const ADDRESS = ["part", "which"];
@@ -25,7 +25,7 @@ export async function page(root) {
   const known = make("datalist", { id: "labels-known" });
   const form = make("form", { class: "row", onsubmit: (event) => { event.preventDefault(); decide(other.value.trim()); } },
     make("label", { for: "labels-other" }, "Another class, also a new one"), other, known, make("button", { type: "submit" }, "Give it"));
-  const table = make("section", { class: "card", "aria-label": "What comes of it" });
+  const table = make("section", { class: "card", "aria-label": "Corrections" });
   root.append(controls, status, make("div", { class: "label-columns" }, stage, make("div", {}, classes, actions, form,
     make("p", { class: "faint", id: "labels-hint" }, HINT))), table);
 
@@ -40,7 +40,7 @@ export async function page(root) {
     const mine = (asking += 1);
     const { part, which } = read();
     drawControls(part, which);
-    status.textContent = "The network answers…";
+    status.textContent = "Predictions are computed…";
     stage.classList.add("busy");
     try {
       const found = await request("labels/queue", { part, which });
@@ -61,7 +61,7 @@ export async function page(root) {
 
   function say(done) {
     const left = queue.total - place;
-    const what = read().which === "doubtful" ? "doubtful labels" : "unsure answers";
+    const what = read().which === "doubtful" ? "doubtful labels" : "uncertain predictions";
     const sure = read().which === "doubtful" && queue.of ? ` among ${number(queue.of)}, ${number(queue.likely)} of them likely wrong` : "";
     status.textContent = `${done}${number(left)} ${what} left${sure}.`;
   }
@@ -97,8 +97,8 @@ export async function page(root) {
     const any = about.corrected + about.kept + about.left;
     table.replaceChildren(
       make("p", {}, any ? `${number(about.corrected)} corrected or new, ${number(about.kept)} confirmed, ${number(about.left)} left out, in ` : "Nothing is corrected yet; what you decide is written at once to ", make("code", {}, about.file), ". The data stay as they are."),
-      ...(about.untrained.length ? [make("p", { class: "warning", id: "labels-untrained" }, `No sample of train has the class ${about.untrained.join(", ")}: what was never shown cannot be learned. Give it to samples of train too; then the command that trains on stands here.`)] : []),
-      ...(about.command ? [make("p", { class: "faint" }, "To train on with these labels:"),
+      ...(about.untrained.length ? [make("p", { class: "warning", id: "labels-untrained" }, `No sample of train has the class ${about.untrained.join(", ")}: a class without training samples cannot be learned. Assign it to samples of train too; then the command that continues the training appears here.`)] : []),
+      ...(about.command ? [make("p", { class: "faint" }, "To continue the training with these labels:"),
         make("pre", { tabindex: "0", "aria-label": "Command" }, make("code", { id: "labels-command" }, about.command))] : []));
   }
 
@@ -107,7 +107,7 @@ export async function page(root) {
     drawTable();
     if (!sample) {
       const more = queue.total > queue.samples.length;
-      stage.replaceChildren(make("p", {}, more ? "These are looked through." : queue.of ? "Nothing of this kind is left." : ""),
+      stage.replaceChildren(make("p", {}, more ? "You have seen all of these." : queue.of ? "Nothing of this kind is left." : ""),
         more ? make("button", { type: "button", onclick: load }, "The next ones") : "");
       return;
     }
