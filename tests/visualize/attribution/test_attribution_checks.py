@@ -26,6 +26,7 @@ from striate.visualize.attribution.checks import (
     shuffled,
 )
 from striate.visualize.attribution.question import make_question
+from striate.visualize.attribution.removal import without
 
 NETWORKS = ("conv(8,3) relu pool(2) conv(12,3) relu gap fc(6)", "conv(6,5) tanh pool(2) fc(6)", "mlp(24)", "lenet5")
 
@@ -170,6 +171,19 @@ def test_what_would_change_the_answer_does(trained: nn.Module) -> None:
                 assert marker - own < begin < marker + 5, "the square that matters lies over the marker"
     bounded = smallest_nudge(question, 1 - question.target, x[2:] - 0.001, x[2:] + 0.001)
     assert bounded is None or float((bounded.changed - x[2:]).abs().max()) <= 0.0011
+
+
+def test_blurred_rectangles_are_not_all_made_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = list[int]()
+
+    def counted(x: torch.Tensor, taken: torch.Tensor, blank: torch.Tensor) -> torch.Tensor:
+        made.append(len(taken))
+        return without(x, taken, blank)
+
+    monkeypatch.setattr("striate.visualize.attribution.change.without", counted)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(40 * 40, 2))
+    smallest_covering(make_question(module, torch.randn(1, 1, 40, 40)))
+    assert max(made) <= 64 < sum(made)
 
 
 class _AtTheEdge(nn.Module):

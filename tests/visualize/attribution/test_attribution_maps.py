@@ -45,6 +45,18 @@ def x() -> torch.Tensor:
     return torch.randn(1, 3, 12, 12, generator=torch.Generator().manual_seed(1))
 
 
+def test_gradients_of_large_inputs_are_computed_in_small_batches() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv3d(1, 2, 4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 16**3, 2)).eval()
+    x, batches = torch.randn(1, 1, 64, 64, 64), list[int]()
+    path = IntegratedGradients(module).attribute(x, removed(x), target=1, n_steps=24)[0].sum(0)
+    module.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
+    torch.testing.assert_close(integrated_gradients(module, x, 1), path.float())
+    smooth_grad(module, x, 1)
+    assert sum(batches) >= 36
+    assert max(batches) == 2
+
+
 def test_each_map_is_captums(module: nn.Module, x: torch.Tensor) -> None:
     leaf = x.clone().requires_grad_(True)
     torch.testing.assert_close(saliency(module, x, 2), Saliency(module).attribute(leaf, target=2)[0].amax(0))

@@ -29,6 +29,8 @@ SIGNED: frozenset[Method] = frozenset(("integrated-gradients", "occlusion"))
 
 STEPS, NOISY, NOISE = 24, 12, 0.15
 _SEED = 0
+_BATCH_NUMBERS = 2**19
+"""Largest number of input values whose gradients are computed at once: more take memory, and volumes more time too."""
 
 
 def saliency(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor:
@@ -46,7 +48,7 @@ def integrated_gradients(module: nn.Module, x: torch.Tensor, target: int) -> tor
     from captum.attr import IntegratedGradients
 
     found = IntegratedGradients(_forward(module)).attribute(
-        _leaf(x), removed(x), target=target, n_steps=STEPS, internal_batch_size=STEPS
+        _leaf(x), removed(x), target=target, n_steps=STEPS, internal_batch_size=_at_once(x, STEPS)
     )
     return _over_channels(found, torch.sum)
 
@@ -59,7 +61,13 @@ def smooth_grad(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor
     noise = NOISE * float(x.max() - x.min())
     torch.manual_seed(_SEED)
     found = NoiseTunnel(Saliency(_forward(module))).attribute(
-        _leaf(x), nt_type="smoothgrad", nt_samples=NOISY, stdevs=noise, target=target, abs=False
+        _leaf(x),
+        nt_type="smoothgrad",
+        nt_samples=NOISY,
+        nt_samples_batch_size=_at_once(x, NOISY),
+        stdevs=noise,
+        target=target,
+        abs=False,
     )
     return _over_channels(found.abs(), torch.amax)
 
@@ -106,6 +114,10 @@ def occlusion(module: nn.Module, x: torch.Tensor, target: int) -> torch.Tensor:
 
 def _forward(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda x: outputs_of(module, x)
+
+
+def _at_once(x: torch.Tensor, most: int) -> int:
+    return max(1, min(most, _BATCH_NUMBERS // x.numel()))
 
 
 def _leaf(x: torch.Tensor) -> torch.Tensor:
