@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import gc
 from collections.abc import Collection, Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,3 +33,9 @@ def parsed(source: str) -> ast.Module:
         return ast.parse(source)
     finally:
         gc.enable()
+
+
+@cache
+def parsed_file(path: Path) -> ast.Module:
+    """The tree of one of our sources, which several tests look through: not to be changed."""
+    return parsed(path.read_text(encoding="utf-8"))

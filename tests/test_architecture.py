@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from quick import parsed
+from quick import parsed_file
 from striate.tasks.every import TASKS
 
 SOURCE = Path(__file__).parent.parent / "src" / "striate"
@@ -85,11 +85,6 @@ def text_of(file: Path) -> str:
     return file.read_text(encoding="utf-8")
 
 
-@cache
-def tree_of(file: Path) -> ast.Module:
-    return parsed(text_of(file))
-
-
 def statements(tree: ast.AST, *, typing: bool) -> Iterator[ast.AST]:
     """All statements, those in functions too; without `typing`, not what only type checkers read."""
     left = [tree]
@@ -104,7 +99,7 @@ def statements(tree: ast.AST, *, typing: bool) -> Iterator[ast.AST]:
 def imports_of(file: Path, *, typing: bool = True) -> set[str]:
     """Full names of what a file imports: of modules, and of what is taken from them."""
     names: set[str] = set()
-    for node in statements(tree_of(file), typing=typing):
+    for node in statements(parsed_file(file), typing=typing):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -119,7 +114,7 @@ def modules_used(file: Path) -> set[str]:
     used: set[str] = set()
     for name in imports_of(file, typing=False):
         used.add(name if name in MODULES else name.rpartition(".")[0])
-    for node in ast.walk(tree_of(file)) if '"striate.' in text_of(file) else ():
+    for node in ast.walk(parsed_file(file)) if '"striate.' in text_of(file) else ():
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("striate."):
             used.add(node.value.partition(":")[0])
     return (used & MODULES) - {module_of(file)}
@@ -232,7 +227,7 @@ def hooks_of(tree: ast.Module) -> Iterator[int]:
 
 def test_only_the_tracer_registers_hooks() -> None:
     outside = [file for file in FILES if room_of(file) != "observe" and _HOOK.search(text_of(file))]
-    found = {path_of(file): sorted(hooks_of(tree_of(file))) for file in outside}
+    found = {path_of(file): sorted(hooks_of(parsed_file(file))) for file in outside}
     found = {path: lines for path, lines in found.items() if lines}
     new = [
         f"{path}:{lines[0]} has a hook: striate.observe watches" for path, lines in found.items() if path not in HOOKS
@@ -254,7 +249,7 @@ TASKS_ONLY: dict[str, tuple[Callable[[ast.Module], Iterator[int]], str, set[str]
 def test_only_tasks_and_data_know(what: str) -> None:
     lines_of, text, allowed = TASKS_ONLY[what]
     outside = [file for file in FILES if room_of(file) not in ("tasks", "data") and re.search(text, text_of(file))]
-    found = {path_of(file): sorted(set(lines_of(tree_of(file)))) for file in outside}
+    found = {path_of(file): sorted(set(lines_of(parsed_file(file)))) for file in outside}
     found = {path: lines for path, lines in found.items() if lines}
     new = [f"{path}:{lines[0]} has {what}" for path, lines in found.items() if path not in allowed]
     kept = [f"{path} has {what} no more: take it from the list" for path in sorted(allowed - set(found))]

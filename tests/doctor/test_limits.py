@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from quick import parsed
+from quick import parsed_file
 from striate.doctor import checks
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.every import every_check
@@ -22,9 +21,8 @@ SOME = "0.0001"  # in the place of what only a run knows
 ROOT = Path(checks.__path__[0])
 
 
-@cache
 def _trees() -> dict[Path, ast.Module]:
-    return {path: parsed(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
+    return {path: parsed_file(path) for path in sorted(ROOT.rglob("*.py"))}
 
 
 def test_no_limit_is_longer_than_three_lines() -> None:
