@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,8 +19,9 @@ from PIL import Image
 from torch import nn
 
 import striate
+from forked import in_fork
 from striate.api.predicted_lines import Predicting
-from striate.api.predictions_table import write
+from striate.api.predictions_table import parts, write
 from striate.api.predictions_table.parts import Parts, opened_parts
 from striate.api.predictions_table.table import as_table
 from striate.api.predictions_table.write import predictions_file
@@ -131,26 +134,12 @@ def test_after_an_interruption_the_same_command_continues(
     assert len(rows()) == 40
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-import torch
-from striate.api import predicted_lines
-from striate.api.predicted_lines import Predicting
-from striate.api.predictions_table import parts, write
-sys.path.insert(0, sys.argv[1])
-from test_predictions_file import brightness
-torch.set_num_threads(1)
-predicted_lines.load = lambda *_, **__: brightness()
-write._LINES = 9
-out = Path("found.parquet")
-
-
-def predict(last):
+def predict_until(last: int) -> None:
+    """Predictions of a process that is killed before or after the change of the disk with this number; 0: never."""
     left = [last]
 
-    def dying(function):
-        def call(*given, **named):
+    def dying(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
             left[0] -= 1
             if left[0] == 0:
                 os._exit(9)
@@ -159,42 +148,27 @@ def predict(last):
             if left[0] == 0:
                 os._exit(9)
             return found
+
         return call
 
     parts.write_atomic, Path.unlink, Path.mkdir = map(dying, (parts.write_atomic, Path.unlink, Path.mkdir))
-    with write.predictions_file(Predicting(Path("any")), ["pictures"], out) as found:
+    with predictions_file(Predicting(Path("any")), [Path("pictures")], Path("found.parquet")) as found:
         for _ in found:
             pass
 
 
-# Killed before and after each change of the disk; the last has none left.
-for last in range(1, 100):
-    process = os.fork()
-    if not process:
-        try:
-            predict(last)
-        except BaseException:
-            os._exit(3)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    assert code in (0, 9), code
-    if code == 0:
-        break
-    if last % 3 == 0:  # and from the beginning, too
-        import shutil
-        out.unlink(missing_ok=True)
-        shutil.rmtree("found.parquet.parts", ignore_errors=True)
-print(last)
-"""
-
-
-def test_killed_at_any_point_no_row_is_lost_or_doubled(pictures: Path) -> None:
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 6
-    assert sorted(row["path"] for row in rows()) == [f"pictures/{number:02}.png" for number in range(40)]
-    assert not Path("found.parquet.parts").exists()
+def test_killed_at_any_point_no_row_is_lost_or_doubled(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "_LINES", 20)
+    for last in range(1, 100):
+        ends = [in_fork(predict_until, number)[0] for number in (last, 1 + last % 7, 0)]  # killed twice, then not
+        assert {*ends} <= {0, 9}
+        assert ends[-1] == 0
+        assert sorted(row["path"] for row in rows()) == [f"pictures/{number:02}.png" for number in range(40)], last
+        assert not Path("found.parquet.parts").exists()
+        Path("found.parquet").unlink()
+        if ends[0] == 0:  # there are no more changes
+            break
+    assert last > 10
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,29 +108,47 @@ FAULTS: dict[str, list[tuple[str, str]]] = {
 
 
 EXAMINE = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.script import examined_step, run_script
 examined_step.diagnose_setup = lambda *_: Diagnosis(())
-run_script._GOES_ON = float(sys.argv.pop(1))
-found = run_script.diagnose_script(Path("train.py"))
-print(json.dumps([finding.code for finding in found.diagnosis.findings]))
+for line in sys.stdin:
+    folder, run_script._GOES_ON = json.loads(line)
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        found = run_script.diagnose_script(Path("train.py"))
+        print(json.dumps([finding.code for finding in found.diagnosis.findings]), flush=True)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print("null", flush=True)
 """
 
+Examine = Callable[..., Any]
 
-def went_on(folder: Path, text: str, share: float = 0.25) -> list[str]:
-    """The codes of what is found of a script that goes on, as if nothing had been found before."""
-    (folder / "train.py").write_text(text)
-    command = [sys.executable, "-c", EXAMINE, str(share)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert not done.returncode, done.stderr
-    codes: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return codes
+
+@pytest.fixture(scope="module")
+def went_on() -> Iterator[Examine]:
+    """`went_on(folder, text, share=0.25)` gives the codes of what is found of a script that goes on, as if nothing had
+    been found before; each in a fork of a process that has loaded the program."""
+    with subprocess.Popen([sys.executable, "-c", EXAMINE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        hears, tells = program.stdin, program.stdout
+        assert hears is not None
+        assert tells is not None
+
+        def examine(folder: Path, text: str, share: float = 0.25) -> Any:
+            (folder / "train.py").write_text(text)
+            hears.write(f"{json.dumps([str(folder), share])}\n".encode())
+            hears.flush()
+            return json.loads(tells.readline())
+
+        yield examine
+        hears.close()
 
 
 @pytest.mark.parametrize("code", few_quick([*FAULTS], ["eval.wrong-count"]))
-def test_a_fault_shows_itself_in_the_script_s_own_run(code: str, tmp_path: Path) -> None:
+def test_a_fault_shows_itself_in_the_script_s_own_run(code: str, went_on: Examine, tmp_path: Path) -> None:
     text = SCRIPT
     for old, new in FAULTS[code]:
         assert old in text
@@ -150,7 +169,9 @@ WRITES = [
 
 
 @pytest.mark.parametrize("write", few_quick(WRITES, WRITES[:1]))
-def test_a_script_without_a_fault_comes_to_its_end_and_writes_nothing(write: str, tmp_path: Path) -> None:
+def test_a_script_without_a_fault_comes_to_its_end_and_writes_nothing(
+    write: str, went_on: Examine, tmp_path: Path
+) -> None:
     assert went_on(tmp_path, f"{SCRIPT}    {write}\n") == []
     assert [file.name for file in tmp_path.iterdir()] == ["train.py"]
 
@@ -174,7 +195,7 @@ def test_a_script_reads_what_it_wrote_and_goes_on(write: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_script_that_waits_is_ended(tmp_path: Path) -> None:
+def test_a_script_that_waits_is_ended(went_on: Examine, tmp_path: Path) -> None:
     went_on(tmp_path, f"{SCRIPT}    import time; time.sleep(600)\n", share=0.05)
 
 
