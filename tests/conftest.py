@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import settings
+from hypothesis.internal.conjecture import providers
 from PIL import Image
 
 # What a test writes need not survive that the power fails; waiting for the disk takes a fourteenth of all the time.
@@ -40,7 +41,12 @@ settings.register_profile("searching", deadline=None)
 def pytest_configure(config: pytest.Config) -> None:
     """Quick runs try the same examples each time, so that a change is judged by what it changes; the long suite looks
     for new ones."""
-    settings.load_profile("quick" if config.option.markexpr == "not slow" else "searching")
+    quick = config.option.markexpr == "not slow"
+    settings.load_profile("quick" if quick else "searching")
+    if quick:
+        # Which constants of our sources are tried would depend on the modules that earlier tests have loaded; to look
+        # for them takes each process as long as a hundred tests.
+        providers._get_local_constants = lambda: providers._local_constants
 
 
 def pytest_collection_finish() -> None:

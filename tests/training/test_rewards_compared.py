@@ -30,6 +30,13 @@ def trained(out: Path, steps: int, **fields: object) -> Path:
     return train_config(config, out=out, console=Console(stderr=True), quiet=True).path
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compared with random actions as it ended: to be read only."""
+    with torch.random.fork_rng():
+        return trained(tmp_path_factory.mktemp("trained") / "run", 160, baseline=True)
+
+
 def test_each_action_is_played_equally_often() -> None:
     values = RandomActions(4, seed=0)(torch.zeros(4000, 1, 2, 2))
     counts = np.bincount(values.argmax(1).numpy(), minlength=4)
@@ -56,10 +63,7 @@ def test_random_actions_catch_as_often_as_their_walk_ends_below_the_ball() -> No
     assert (found.decoded > 0).mean() == pytest.approx(won / 1000, abs=0.08)
 
 
-def test_a_network_is_compared_with_them_in_the_same_episodes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = trained(tmp_path / "run", 160, baseline=True)
+def test_a_network_is_compared_with_them_in_the_same_episodes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (entry,) = json.loads((run / "metrics.json").read_text())["baselines"]
     alone = random_actions(CATCH, ControlConfig(test_episodes=30), split_seed(0, "test"))
     assert (entry["name"], entry["return"], entry["episodes"]) == ("random actions", alone.metrics["return"], 30)
@@ -81,8 +85,8 @@ def test_what_always_wins_beats_them_and_what_plays_at_random_does_not() -> None
     assert not compare_with_random(alone, other.decoded, seed=0).beats
 
 
-def test_two_runs_play_the_same_episodes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = trained(tmp_path / "a", 160), trained(tmp_path / "b", 160, seed=1)
+def test_two_runs_play_the_same_episodes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = run, trained(tmp_path / "b", 64, seed=1)
     found = striate.compare([first, second])
     assert (found.task, found.metric, found.n, found.things) == ("control", "return", 30, "episodes")
     assert found.runs[0].value == json.loads((first / "metrics.json").read_text())["test"]["return"]
@@ -92,8 +96,9 @@ def test_two_runs_play_the_same_episodes(tmp_path: Path, capsys: pytest.CaptureF
     assert "4 episodes, the same for all" in capsys.readouterr().out
 
 
-def test_runs_of_other_environments_or_of_samples_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = trained(tmp_path / "a", 64)
+def test_runs_of_other_environments_or_of_samples_are_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = striate.train("digits", "fc(10)", epochs=1, out=tmp_path / "b").path
     for pair in ([run, samples], [samples, run]):
         with pytest.raises(RunError, match="learned from samples"):
