@@ -185,7 +185,7 @@ READ_AGAIN = [
 
 
 @pytest.mark.parametrize("write", few_quick(READ_AGAIN, READ_AGAIN[:1]))
-def test_a_script_reads_what_it_wrote_and_goes_on(write: str, tmp_path: Path) -> None:
+def test_a_script_reads_what_it_wrote_and_goes_on(write: str, went_on: Examine, tmp_path: Path) -> None:
     """Three evaluations show that it counts wrongly."""
     text = f"import json, os\nfrom pathlib import Path\n{SCRIPT}    {write}\n"
     for old, new in FAULTS["eval.wrong-count"]:
