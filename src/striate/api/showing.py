@@ -223,10 +223,20 @@ def _maximize(request: _Request) -> Shown:
     subject = request.subject
     units = None if request.unit is None else [request.unit]
     found = maximize_units(subject.module, subject.input_shape, subject.value_range(), request.layer, units=units)
-    names = subject.classes if request.layer is None else ()
-    figure = maximized_figure(found, title=_title(subject, f"images that maximize units of {found.layer}"), names=names)
+    title = _title(subject, f"images that maximize units of {found.layer}")
+    figure = maximized_figure(found, title=title, names=_unit_names(request))
     words = f"{found.layer}: images that maximize {several(len(found.units), 'unit')}"
     return _shown(request, "maximize", words, found, figure)
+
+
+def _unit_names(request: _Request) -> tuple[str, ...]:
+    """The names of the units of the last layer, where they are scores of classes or values of actions; else none."""
+    subject = request.subject
+    task = None if subject.trained is None else subject.trained.task
+    if request.layer is not None or (task is not None and (task.gives_vector or task.needs == "pyramid")):
+        return ()
+    last = layer_outputs(subject.module, torch.zeros(1, *subject.input_shape))[-1]
+    return subject.classes if last.values.shape[1] == len(subject.classes) else ()
 
 
 def _invert(request: _Request) -> Shown:

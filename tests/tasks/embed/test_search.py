@@ -188,6 +188,12 @@ def test_the_map_of_embeddings_is_of_these(run: Path) -> None:
         show(run, "embedding", layer="normalize")
 
 
+def test_units_that_are_no_classes_are_not_named_as_such(run: Path) -> None:
+    shown = show(run, "maximize")
+    first = shown.figure.axes[0].get_xlabel()
+    assert first.startswith(f"unit {shown.record.units[0]}\n")
+
+
 def test_neighbors_of_an_explanation_are_those_of_the_embedding(run: Path, photos: Path) -> None:
     nearest = explain(run, photos / "c0" / "00.png").nearest
     assert nearest.source == "embeddings"
