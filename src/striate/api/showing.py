@@ -120,6 +120,9 @@ def show(
         # Errors that no other option fixes come first.
         if what in _OF_RUNS or (what in ("deconvnet", "guided-backprop") and image is None):
             subject.require_run(what)
+        if what in ("landscape", "statistics") and subject.player is not None:
+            got = f"{what}, for a network that learned from rewards"
+            raise UsageError("WHAT", got, "a run that learned from samples", "striate show RUN embedding")
     options = (("image", image), ("layer", layer), ("unit", unit), ("position", position))
     for option, given in options:
         if given is not None and option not in _OPTIONS[what]:

@@ -62,6 +62,9 @@ def test_a_run_is_explained_shown_and_diagnosed(run: Path, tmp_path: Path, capsy
     assert shown.record.embedding.points.shape == (1000, 2)
     assert 1 / 3 <= shown.record.value.min() <= shown.record.value.max() <= 1  # probabilities of three actions
     assert striate.show(run, "filters").record.layer == "conv1"
+    for what in ("landscape", "statistics"):
+        with pytest.raises(UsageError, match="learned from rewards"):
+            striate.show(run, what)
     assert (run / "plots" / "states.png").is_file()
     assert "Inside the network" in (run / "report.html").read_text(encoding="utf-8")
     page = tmp_path / "why.html"
