@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.batch import is_binary, main_tensor
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.observe.gradients import on_gradient
@@ -286,7 +286,7 @@ class _Watcher:
         if not all(isinstance(side, torch.Tensor) and side.ndim == _MAPS for side in (one, other)):
             return
         one, other = sorted((one, other), key=lambda side: not side.requires_grad)
-        if one.requires_grad and not other.requires_grad and bool(((other == 0) | (other == 1)).all()):
+        if one.requires_grad and not other.requires_grad and is_binary(other):
             _keep_map(self.calls.masks, other)
 
     def _note_soft_targets(self, func: Any, args: tuple[Any, ...], value: torch.Tensor) -> None:

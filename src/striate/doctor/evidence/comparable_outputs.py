@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, quality
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
-from striate.doctor.setup.batch import leaf, leaves, main_tensor, parts
+from striate.doctor.setup.batch import is_binary, leaf, leaves, main_tensor, parts
 from striate.doctor.setup.reached_objects import reached_values
 from striate.observe.tensors import tensors_in
 from striate.tasks.every import TASKS
@@ -199,7 +199,7 @@ def _are_probabilities(compared: torch.Tensor) -> bool:
     values = compared.detach().double()
     if values.ndim < 2 or bool((values < 0).any()) or bool((values > 1).any()):
         return False
-    return float((values.sum(1) - 1).abs().max()) < 1e-3 or bool(((values == 0) | (values == 1)).all())
+    return float((values.sum(1) - 1).abs().max()) < 1e-3 or is_binary(values)
 
 
 def _needs_class_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Tensor) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.batch import is_binary, leaves
 
 _MOST_KINDS, _MOST_COLUMNS = 64, 12
 
@@ -68,7 +68,7 @@ def _owners(batch: Any) -> Iterator[torch.Tensor]:
         steps, count = tensor.diff(), int(tensor[-1]) + 1
         has_others = sum(len(other) == len(tensor) for other in tensors) > 1
         labeled = 1 < count < len(tensor) and any(len(other) == count for other in tensors)
-        if int(tensor[0]) == 0 and bool(((steps == 0) | (steps == 1)).all()) and has_others and labeled:
+        if int(tensor[0]) == 0 and is_binary(steps) and has_others and labeled:
             yield tensor.long()
 
 

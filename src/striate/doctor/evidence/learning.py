@@ -9,7 +9,6 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import ignores_targets, predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import unchanged_parameters
@@ -76,7 +75,7 @@ def _by_predictions(evidence: Evidence, steps: str, ignored: bool) -> Learning |
 
 def _judged(predictions: Predictions) -> tuple[bool, float, str] | None:
     """Whether predictions show learning, how good they are, and the same in words."""
-    found = quality(predictions.outputs, predictions.targets)
+    found = predictions.quality
     if found is None:
         return None
     if found.accuracy is not None and found.guesses and _rare_classes_found(predictions):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import called, names_in, receiver_of
+from striate.doctor.setup.syntax import called, is_operation, names_in, nodes_in, receiver_of
 
 _CHOSEN = frozenset(("argmax", "argmin", "topk", "argsort", "sort", "max", "min"))
 _DISTANCES = re.compile(r"dist|pairwise|simil|cosine|^matmul$|^mm$")
@@ -26,18 +26,17 @@ def evaluates_by_neighbors(evidence: Evidence) -> bool:
 def neighbor_searches(source: ScriptSource) -> Iterator[tuple[Function, ast.expr]]:
     """Score matrices of a set of samples with itself, by which the labels of nearest neighbors are compared; each with
     its function."""
-    for tree in source.trees.values():
-        for function in (node for node in ast.walk(tree) if isinstance(node, Function)):
-            for product, sides in _products(function):
-                same = sides[0] == sides[1] or _given_twice(source, function, sides)
-                if same and _decides(function, product, sides):
-                    yield function, product
+    for function in (node for node in source.nodes() if isinstance(node, Function)):
+        for product, sides in _products(function):
+            same = sides[0] == sides[1] or _given_twice(source, function, sides)
+            if same and _decides(function, product, sides):
+                yield function, product
 
 
 def _products(function: Function) -> Iterator[tuple[ast.expr, tuple[str, str]]]:
     """Products and distances of two sets of samples, with the source text of both sets."""
     for node in ast.walk(function):
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+        if is_operation(node, ast.MatMult):
             sides = [node.left, node.right]
         elif isinstance(node, ast.Call) and _DISTANCES.search(called(node)):
             owner = receiver_of(node)
@@ -62,16 +61,13 @@ def _decides(function: Function, product: ast.expr, sides: tuple[str, str]) -> b
     loss that selects pairs looks up the embeddings instead."""
     scores = names_derived_from(function, lambda node: node is product)
     chosen = [
-        node
-        for node in ast.walk(function)
-        if isinstance(node, ast.Call) and called(node) in _CHOSEN and _mentions(node, scores, product)
+        node for node in nodes_in(function, ast.Call) if called(node) in _CHOSEN and _mentions(node, scores, product)
     ]
     numbers = names_derived_from(function, lambda node: node in chosen)
     looked_up = any(
-        isinstance(node, ast.Subscript)
-        and ast.unparse(node.value) not in {*sides, *scores, *numbers}
+        ast.unparse(node.value) not in {*sides, *scores, *numbers}
         and (_mentions(node.slice, numbers) or any(part in chosen for part in ast.walk(node.slice)))
-        for node in ast.walk(function)
+        for node in nodes_in(function, ast.Subscript)
     )
     compared = any(
         (isinstance(node, ast.Compare) and any(isinstance(sign, ast.Eq) for sign in node.ops)) or called(node) == "eq"
@@ -86,11 +82,8 @@ def names_derived_from(function: Function, is_start: Callable[[ast.AST], bool]) 
     while True:
         found = {
             name
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign)
-            and any(
-                is_start(part) or (isinstance(part, ast.Name) and part.id in names) for part in ast.walk(node.value)
-            )
+            for node in nodes_in(function, ast.Assign)
+            if any(is_start(part) or (isinstance(part, ast.Name) and part.id in names) for part in ast.walk(node.value))
             for target in node.targets
             for name in names_in(target)
         }

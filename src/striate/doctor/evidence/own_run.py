@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from striate.doctor.evidence.quality import classes_of
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import is_binary, main_tensor, parts
 from striate.doctor.setup.reached_objects import parameters_held, users_frame
 from striate.observe.tensors import tensors_in
 
@@ -467,7 +467,7 @@ def _are_classes(tensor: torch.Tensor, inputs: torch.Tensor | None) -> bool:
     """Whether a tensor of a batch has an integer for each sample, which may be its class."""
     if tensor is inputs or tensor.ndim != 1 or not len(tensor):
         return False
-    return not tensor.is_floating_point() or bool(((tensor == 0) | (tensor == 1)).all())
+    return not tensor.is_floating_point() or is_binary(tensor)
 
 
 def number_of_weights(module: nn.Module) -> float:

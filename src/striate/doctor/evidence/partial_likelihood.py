@@ -51,13 +51,9 @@ def durations_and_events(evidence: Evidence) -> list[tuple[Column, Column]]:
     """Pairs of columns of the first batch: one with many values, and one with the values 0 and 1."""
     batch = evidence.train.raw[0]
     columns = [(column, column.of(batch)) for column in columns_not_shown(evidence)]
-    events = [column for column, values in columns if _is_binary(values) and int(values.sum()) >= _FEWEST_EVENTS]
+    events = [c for c, values in columns if values.unique().tolist() == [0, 1] and int(values.sum()) >= _FEWEST_EVENTS]
     durations = [column for column, values in columns if len(values.unique()) >= _FEWEST_DURATIONS]
     return [(duration, event) for duration in durations for event in events]
-
-
-def _is_binary(values: torch.Tensor) -> bool:
-    return bool(((values == 0) | (values == 1)).all()) and len(values.unique()) == 2
 
 
 def columns_not_shown(evidence: Evidence) -> Iterator[Column]:

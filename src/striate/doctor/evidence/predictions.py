@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.quality import classes_of, one_axis_more
+from striate.doctor.evidence.quality import Quality, classes_of, one_axis_more, quality
 from striate.doctor.evidence.scaled_targets import TargetScale
 from striate.doctor.setup.batch import call, copied, main_tensor, parts, placed
 from striate.doctor.setup.replicas import Replica
@@ -51,6 +51,11 @@ class Predictions:
         predicted = self.predicted
         assert self.targets is not None
         return float((predicted == self.targets.reshape(predicted.shape).long()).float().mean())
+
+    @property
+    def quality(self) -> Quality | None:
+        """Their quality, independent of the loss; None where outputs are no predictions of the targets."""
+        return quality(self.outputs, self.targets)
 
     def in_unit_of(self, other: Predictions) -> Predictions:
         """Predictions whose targets have the mean and standard deviation of the training targets `other`, where these

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from striate.doctor.setup.batch import is_binary
+
 
 def accuracy_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> float | None:
     """The accuracy, 0 to 1: by the largest output of (N, K, …); for two classes and outputs (N,) or (N, 1), by their
@@ -26,7 +28,7 @@ def classes_of(outputs: torch.Tensor | None, targets: torch.Tensor | None) -> to
     if outputs.ndim == targets.ndim + 1 and outputs.shape[1] > 1 and not targets.is_floating_point():
         fits = outputs.shape[2:] == targets.shape[1:] and len(outputs) == len(targets) and not are_directions(outputs)
         return outputs.argmax(1) if fits else None
-    if outputs.numel() == targets.numel() == len(targets) and bool(((targets == 0) | (targets == 1)).all()):
+    if outputs.numel() == targets.numel() == len(targets) and is_binary(targets):
         flat = outputs.reshape(targets.shape)
         limit = 0.5 if bool(((flat >= 0) & (flat <= 1)).all()) else 0.0
         return (flat > limit).long()
@@ -104,7 +106,7 @@ def quality(outputs: torch.Tensor, targets: torch.Tensor | None) -> Quality | No
         return None
     if outputs.shape == targets.shape and _are_probabilities(targets):
         return _soft_classes(outputs, targets)
-    if bool(((targets == 0) | (targets == 1)).all()):
+    if is_binary(targets):
         return _labels(outputs.reshape(targets.shape), targets)
     return _numbers(outputs.reshape(targets.shape), targets)
 

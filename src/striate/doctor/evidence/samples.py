@@ -13,7 +13,7 @@ from torch.nn import functional
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.read_batches import Batches
 from striate.doctor.evidence.step_trace import StepTrace
-from striate.doctor.setup.batch import Path, fields_of, leaf, leaves, main_tensor, parts
+from striate.doctor.setup.batch import Path, fields_of, is_binary, leaf, leaves, main_tensor, parts
 
 _FEWEST_NUMBERED = 20
 
@@ -209,7 +209,7 @@ def class_numbers(y: torch.Tensor | None) -> torch.Tensor | None:
         if not y.is_floating_point():
             return y.long()
         values = y.unique()
-        if bool(((values == 0) | (values == 1)).all()):
+        if is_binary(values):
             return y.long()
         # For example -1 and 1.
         return (y == values.max()).long() if len(values) == 2 and bool((values == values.round()).all()) else None
@@ -255,7 +255,7 @@ def _is_mask(tensor: torch.Tensor, tokens: torch.Tensor | None) -> bool:
     """Whether a tensor is a padding mask of tokens: zeros and ones, in their shape."""
     if tokens is None or tokens.is_floating_point() or tokens.ndim != 2 or tensor.shape != tokens.shape:
         return False
-    return not tensor.is_floating_point() and bool(((tensor == 0) | (tensor == 1)).all())
+    return not tensor.is_floating_point() and is_binary(tensor)
 
 
 def gathered(raw: Sequence[Any], path: Path | None) -> torch.Tensor | None:

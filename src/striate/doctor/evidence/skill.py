@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import classes_of, quality
+from striate.doctor.evidence.quality import classes_of
 from striate.wording import percent
 
 
@@ -11,7 +11,7 @@ def skill(predictions: Predictions, *, as_they_are: bool = False) -> float | Non
     """The skill of predictions: 0 for guesses, 1 for right predictions. For classes, each class has the same weight.
     For numeric targets, the share of their variance that a linear function of the predictions explains, or the
     predictions themselves (`as_they_are`). None where outputs are no predictions of the targets."""
-    found = quality(predictions.outputs, predictions.targets)
+    found = predictions.quality
     if found is None or (found.kind != "numbers" and found.accuracy is None):
         return None
     if found.kind == "numbers":
@@ -22,7 +22,7 @@ def skill(predictions: Predictions, *, as_they_are: bool = False) -> float | Non
 
 def skill_in_words(predictions: Predictions, *, as_they_are: bool = False) -> str:
     """The skill in words."""
-    found = quality(predictions.outputs, predictions.targets)
+    found = predictions.quality
     if found is not None and found.kind == "numbers" and as_they_are:
         return f"R² is {skill(predictions, as_they_are=True):.2f}"
     if found is not None and found.kind == "numbers":

@@ -30,7 +30,7 @@ from striate.doctor.script.network_calls import (
     uses_weights,
 )
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.syntax import names_in, stored_in, variable_of
+from striate.doctor.setup.syntax import names_in, nodes_in, stored_in, variable_of
 from striate.observe.tensors import tensors_in
 
 DRAWN = 40
@@ -101,7 +101,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
         uses = (n for n, statement in enumerate(loop.body) if uses_weights(statement, names))
         place = next(uses, 0)
     before, rest = loop.body[:place], loop.body[place:]
-    if any(trains(node) for statement in before for node in ast.walk(statement)):
+    if any(trains(node) for node in nodes_in(before)):
         return None
     used = {name for statement in rest for name in names_in(statement)}
     stored = (node for statement in before for node in walk(statement) if isinstance(node, ast.Name))
@@ -134,7 +134,7 @@ def _drawn_first(loop: ast.For | ast.While, names: dict[str, Any], running: froz
 
 def _sample_indices(loop: ast.For | ast.While) -> set[str]:
     """Variables that a loop indexes samples with, `x[index]`, and those that these are parts of."""
-    nodes = [node for statement in loop.body for node in ast.walk(statement)]
+    nodes = list(nodes_in(loop.body))
     slices = (node.slice for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load))
     numbers = {part.id for part in slices if isinstance(part, ast.Name)}
     parted = (node.iter for node in nodes if isinstance(node, ast.For) and variable_of(node.target) in numbers)
@@ -222,7 +222,7 @@ _CHANCE = {"rand", "randn", "randint", "randperm", "permutation", "choice", "cho
 
 def by_chance(loop: ast.For | ast.While, chosen: list[str], names: dict[str, Any]) -> bool:
     """Whether the script's function that returns the tensors of these names makes random numbers."""
-    for node in (node for statement in loop.body for node in ast.walk(statement)):
+    for node in nodes_in(loop.body):
         if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
             continue
         target = node.targets[0]
@@ -235,11 +235,11 @@ def by_chance(loop: ast.For | ast.While, chosen: list[str], names: dict[str, Any
 
 def draws_in_parts(loop: ast.For | ast.While, chosen: list[str]) -> bool:
     """Whether a loop in the body draws these tensors again, as for each of several backward passes of a step."""
-    inner = [part for statement in loop.body for part in ast.walk(statement) if isinstance(part, ast.For)]
+    inner = list(nodes_in(loop.body, ast.For))
     named = {name for part in inner for name in names_in(part)}
     if chosen[0].startswith(TAKEN):  # drawn in the network's call
         return chosen[0] in named
-    stored = (node for part in inner for node in ast.walk(part) if isinstance(node, ast.Assign))
+    stored = nodes_in(inner, ast.Assign)
     given = (target for node in stored for target in node.targets if isinstance(target, ast.Tuple))
     return any([ast.unparse(part) for part in target.elts] == chosen for target in given)
 
@@ -272,7 +272,7 @@ def _first_of(given: Any) -> torch.Tensor | None:
 
 def _makes_data(call: ast.expr, names: dict[str, Any]) -> bool:
     """Whether a call has a generator but no data to draw from as an argument: it generates the data."""
-    given = [value_of(node, names) for node in ast.walk(call) if isinstance(node, ast.Name)]
+    given = [value_of(node, names) for node in nodes_in(call, ast.Name)]
     held = any(isinstance(value, torch.Tensor | np.ndarray | list | tuple | dict | Dataset) for value in given)
     return not held and any(isinstance(value, torch.Generator | np.random.Generator) for value in given)
 
@@ -324,8 +324,8 @@ def with_attributes_named(
     values of all variables."""
     held: dict[tuple[str, int], dict[str, torch.Tensor]] = {}
     stored = set[str]()
-    for node in ast.walk(loop):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+    for node in nodes_in(loop, ast.Attribute):
+        if isinstance(node.value, ast.Name):
             value, text = value_of(node, names), ast.unparse(node)
             if not isinstance(node.ctx, ast.Load):
                 stored.add(text)
@@ -362,7 +362,7 @@ def _taken_before(
     made_in = stored_in(loop)
     taking = _Taking(names, running, made_in)
     rest = [taking.visit(copy.deepcopy(statement)) for statement in loop.body[place:]]
-    calls = [node for statement in rest for node in ast.walk(statement) if isinstance(node, ast.Call)]
+    calls = list(nodes_in(rest, ast.Call))
     calls = [call for call in calls if computes(call, names, running)]
     given = any(is_taken(part) for call in calls for part in (*call.args, *(word.value for word in call.keywords)))
     if not given and not (taking.found and count_index_batches(loop, names)):
@@ -427,7 +427,7 @@ class _Taking(ast.NodeTransformer):
         """Whether a call is of a user's function that draws tensors: without tensors as arguments, or, for `several`
         tensors, with tensors that stay the same while the loop runs: `model(*get_batch(train_data))`."""
         function = value_of(call.func, self.names)
-        given = {node.id: value_of(node, self.names) for node in ast.walk(call) if isinstance(node, ast.Name)}
+        given = {node.id: value_of(node, self.names) for node in nodes_in(call, ast.Name)}
         fixed = torch.nn.Module if several else (torch.nn.Module, torch.Tensor)
         made = {name for name, value in given.items() if isinstance(value, torch.Tensor) and name in self.stored}
         own = written_by_user(getattr(function, "__module__", None))

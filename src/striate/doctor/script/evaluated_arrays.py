@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
-from striate.doctor.setup.syntax import called, definition_of, names_in, says_no_gradient
+from striate.doctor.setup.syntax import called, definition_of, names_in, nodes_in, says_no_gradient
 
 _FEWEST = 8
 
@@ -47,14 +47,14 @@ def evaluated_arrays(
 def _evaluated(tree: ast.AST, names: dict[str, Any]) -> Iterator[tuple[ast.expr, ast.expr | None]]:
     """The only arguments of networks in blocks without gradients; and each two arguments in a row of functions of the
     script that predict without gradients and train nothing, `evaluate(net, x, y)`."""
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.args) > 2):
+    for call in (node for node in nodes_in(tree, ast.Call) if len(node.args) > 2):
         function = inspect.unwrap(value_of(call.func, names) or len)
         if getattr(function, "__module__", "") == "__main__" and only_evaluates(function):
             yield from pairwise(part for part in call.args if isinstance(part, ast.Name | ast.Subscript))
-    for block in ast.walk(tree):
-        if not isinstance(block, ast.With) or not says_no_gradient(item.context_expr for item in block.items):
+    for block in nodes_in(tree, ast.With):
+        if not says_no_gradient(item.context_expr for item in block.items):
             continue
-        for node in (part for line in block.body for part in ast.walk(line)):
+        for node in nodes_in(block.body):
             given = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords else None
             if isinstance(given, ast.Name | ast.Subscript) and isinstance(value_of(node.func, names), nn.Module):  # type: ignore[attr-defined]
                 yield given, None
@@ -75,9 +75,7 @@ def _trained_on(tree: ast.AST) -> set[str]:
     for loop in ast.walk(tree):
         lines = loop.body if isinstance(loop, ast.For | ast.While) else []
         training = [line for line in lines if not isinstance(line, ast.With | ast.For | ast.While)]
-        if any(
-            isinstance(part, ast.Attribute) and part.attr == "backward" for one in training for part in ast.walk(one)
-        ):
+        if any(part.attr == "backward" for part in nodes_in(training, ast.Attribute)):
             found |= {name for line in training for name in names_in(line)}
     return found
 

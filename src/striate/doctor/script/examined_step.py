@@ -27,7 +27,7 @@ from striate.doctor.script.loop_syntax import syntax_of
 from striate.doctor.script.network_calls import weights_alone
 from striate.doctor.script.training_loop import TrainingLoop, find_loop, loop_around, passes_over
 from striate.doctor.script.validation_data import find_validation
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import is_binary, main_tensor, parts
 from striate.doctor.setup.loaded_weights import LoadedWeights
 from striate.doctor.setup.reached_objects import (
     parameters_held,
@@ -340,7 +340,7 @@ def _task(batch: Any) -> str:
     wanted, dense = "labels", targets is not None and targets.ndim == 3 and not targets.is_floating_point()
     if targets is not None and targets.is_floating_point():
         shares = targets.ndim == 2 and bool(((targets.sum(1) - 1).abs() < 1e-3).all())
-        wanted = "labels" if shares or bool(((targets == 0) | (targets == 1)).all()) else "numbers"
+        wanted = "labels" if shares or is_binary(targets) else "numbers"
     known = {name: task_class(name).diagnosed_as for name in TASKS}
     return next(
         name

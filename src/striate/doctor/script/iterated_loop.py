@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 
 from striate.doctor.script.loop_syntax import are_batches, counts, name_of, number_for, unwrapped, value_of, walk
 from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, nodes_in, receiver_of
 from striate.observe.tensors import tensors_in
 
 _ITERATOR = "__striate_iterator_"
@@ -243,7 +243,7 @@ def are_indices(values: Any) -> bool:
 def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
     """Whether a loop's body indexes samples with a variable, and uses it for nothing else but its length, and other
     orders of it, `ids[torch.randperm(len(ids))]`."""
-    nodes = [node for statement in loop.body for node in ast.walk(statement)]
+    nodes = list(nodes_in(loop.body))
     taking = [node.slice for node in nodes if isinstance(node, ast.Subscript)]
     reordered = {id(node.value) for node in nodes if isinstance(node, ast.Subscript)}
     measuring = [
@@ -252,8 +252,8 @@ def _only_takes(loop: ast.For | ast.While, name: str) -> bool:
         if (isinstance(node, ast.Call) and called(node) in ("len", "size", "numel"))
         or (isinstance(node, ast.Attribute) and node.attr in ("shape", "size"))
     ]
-    inside = {id(part) for node in taking for part in ast.walk(node)} | _listed(nodes, name)
-    fine = inside | reordered | {id(part) for node in measuring for part in ast.walk(node)}
+    inside = {id(part) for part in nodes_in(taking)} | _listed(nodes, name)
+    fine = inside | reordered | {id(part) for part in nodes_in(measuring)}
     uses = [node for node in nodes if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)]
     return any(id(node) in inside for node in uses) and all(id(node) in fine for node in uses)
 
@@ -264,8 +264,7 @@ def _listed(nodes: list[ast.AST], numbers: str) -> set[int]:
     for node in nodes:
         if not isinstance(node, ast.ListComp | ast.GeneratorExp):
             continue
-        taken = {part.slice.id for part in ast.walk(node.elt) if isinstance(part, ast.Subscript)
-                 and isinstance(part.slice, ast.Name)}  # fmt: skip
+        taken = {part.slice.id for part in nodes_in(node.elt, ast.Subscript) if isinstance(part.slice, ast.Name)}
         for part in node.generators:
             given = part.iter
             listed = receiver_of(given) if isinstance(given, ast.Call) and called(given) == "tolist" else given

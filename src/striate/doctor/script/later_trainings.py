@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from striate.doctor.script.loop_syntax import syntax_of
-from striate.doctor.setup.syntax import called, names_in, stored_in
+from striate.doctor.setup.syntax import called, names_in, nodes_in, stored_in
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -70,7 +70,7 @@ def _nodes(scope: ast.AST, name: str | None) -> Iterator[ast.AST]:
 
 
 def _own_names(function: ast.AST) -> set[str]:
-    return stored_in(function) | {node.arg for node in ast.walk(function) if isinstance(node, ast.arg)}
+    return stored_in(function) | {node.arg for node in nodes_in(function, ast.arg)}
 
 
 def _is_read(node: ast.AST, name: str) -> bool:

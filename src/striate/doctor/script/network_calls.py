@@ -13,7 +13,7 @@ import torch
 
 from striate.doctor.script.loop_syntax import value_of, walk
 from striate.doctor.setup.reached_objects import global_names, written_by_user
-from striate.doctor.setup.syntax import called, definition_of, names_in, says_no_gradient, stored_in
+from striate.doctor.setup.syntax import called, definition_of, names_in, nodes_in, says_no_gradient, stored_in
 
 TAKEN = "__striate_taken_"
 """Prefix of the variables that stand for rows taken from a tensor."""
@@ -49,10 +49,10 @@ def evaluation_nodes(tree: ast.AST) -> set[int]:
     for node in ast.walk(tree):
         asks = isinstance(node, ast.With) and says_no_gradient(item.context_expr for item in node.items)
         if isinstance(node, ast.If):
-            inside = [part for statement in node.body for part in ast.walk(statement)]
+            inside = list(nodes_in(node.body))
             asks = any(called(part) == "eval" for part in inside) and not any(map(trains, inside))
         if asks and isinstance(node, ast.With | ast.If):
-            found |= {id(part) for statement in node.body for part in ast.walk(statement)}
+            found |= {id(part) for part in nodes_in(node.body)}
     return found
 
 
@@ -79,12 +79,11 @@ def computes(call: ast.Call, names: dict[str, Any], running: frozenset[str]) -> 
 
 def _network_calls(statement: ast.stmt, names: dict[str, Any], running: frozenset[str]) -> Iterator[ast.Call]:
     """Calls in a statement: of a network, of a function that takes one as an argument, or of one that calls it."""
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Call):
-            given = any(_is_network(part, names) for part in (node.func, *node.args))
-            rows = any(_has_rows(part, names) for part in node.args)
-            if given or (rows and (called(node) in running or of_network(node.func, names))):
-                yield node
+    for node in nodes_in(statement, ast.Call):
+        given = any(_is_network(part, names) for part in (node.func, *node.args))
+        rows = any(_has_rows(part, names) for part in node.args)
+        if given or (rows and (called(node) in running or of_network(node.func, names))):
+            yield node
 
 
 def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -122,7 +121,7 @@ def held_value(node: ast.expr, names: dict[str, Any]) -> Any:
 
 def is_taken(node: ast.expr) -> bool:
     """Whether it contains a variable that stands for rows taken from a tensor or an array."""
-    return any(isinstance(part, ast.Name) and part.id.startswith(TAKEN) for part in ast.walk(node))
+    return any(part.id.startswith(TAKEN) for part in nodes_in(node, ast.Name))
 
 
 def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:

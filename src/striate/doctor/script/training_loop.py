@@ -51,7 +51,7 @@ from striate.doctor.script.network_calls import is_batch
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once, recorded_in
-from striate.doctor.setup.syntax import called, names_in, receiver_of
+from striate.doctor.setup.syntax import called, is_constant, is_operation, names_in, nodes_in, receiver_of
 from striate.observe.tensors import tensors_in
 
 _LOSS = "__striate_loss__"
@@ -247,8 +247,8 @@ def _called_in_loops(frames: list[types.FrameType]) -> Iterator[_Found]:
 
 def _definition(frame: types.FrameType) -> ast.FunctionDef | None:
     """The definition of the function that a frame runs; None where it is not found."""
-    for node in ast.walk(syntax_of(frame.f_code.co_filename)):
-        if not isinstance(node, ast.FunctionDef) or node.name != frame.f_code.co_name:
+    for node in nodes_in(syntax_of(frame.f_code.co_filename), ast.FunctionDef):
+        if node.name != frame.f_code.co_name:
             continue
         if node.lineno <= frame.f_lineno <= (node.end_lineno or node.lineno):
             return node
@@ -339,7 +339,7 @@ def _with_closure(found: _Found, names: dict[str, Any]) -> _Found:
         code = getattr(value_of(node.args[0], names), "__code__", None)
         if code is None or code.co_filename != found.frame.f_code.co_filename:
             continue
-        for other in (part for part in ast.walk(syntax_of(code.co_filename)) if isinstance(part, ast.FunctionDef)):
+        for other in nodes_in(syntax_of(code.co_filename), ast.FunctionDef):
             first = min([other.lineno, *(d.lineno for d in other.decorator_list)])
             if first == code.co_firstlineno and not found.loop.lineno <= first <= (found.loop.end_lineno or 0):
                 loop = copy.copy(found.loop)
@@ -422,9 +422,9 @@ def _made(
     file = found.frame.f_code.co_filename
     world = dict(names)
     for statement in statements:
-        for node in ast.walk(statement):  # not at step 0, where code for each hundredth step runs
-            if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
-                one = isinstance(node.value, ast.Constant) and node.value.value == 1
+        for node in nodes_in(statement, ast.AugAssign):  # not at step 0, where code for each hundredth step runs
+            if isinstance(node.op, ast.Add) and isinstance(node.target, ast.Name):
+                one = is_constant(node.value, 1)
                 if one and type(world.get(node.target.id)) is int and not world[node.target.id]:
                     world[node.target.id] = 1
     exec(compile(ast.fix_missing_locations(ast.Module([made], [])), file, "exec"), world)
@@ -439,8 +439,8 @@ def _made(
 def _loss_name(body: Iterable[ast.stmt], names: dict[str, Any]) -> str:
     """The name of the loss module that the body calls; empty where it calls none by a name."""
     for statement in body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        for node in nodes_in(statement, ast.Call):
+            if isinstance(node.func, ast.Name):
                 value = names.get(node.func.id)
                 if isinstance(value, torch.nn.Module) and type(value).__name__.lower().endswith(("loss", "entropy")):
                     return node.func.id
@@ -454,8 +454,8 @@ def _passes_left(loop: ast.For | ast.While, batches: Any) -> int | None:
         # `first = i - i % 4`
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp) and names_in(node.value) & counted:
             counted |= {part.id for part in node.targets if isinstance(part, ast.Name)}
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
-            whole = any(isinstance(part, ast.Call) and ast.unparse(part.func) == "len" for part in ast.walk(node.left))
+        if is_operation(node, ast.Sub):
+            whole = any(ast.unparse(part.func) == "len" for part in nodes_in(node.left, ast.Call))
             if whole and names_in(node.right) & counted:
                 with suppress(TypeError):
                     return len(batches) or None

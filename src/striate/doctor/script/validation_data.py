@@ -23,7 +23,7 @@ from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.syntax import called, definition_of, last_name, variable_of
+from striate.doctor.setup.syntax import called, definition_of, last_name, nodes_in, variable_of
 from striate.models.preserved_state import same_random_state
 
 _FAR = 0.5
@@ -317,12 +317,12 @@ def _is_changed_first(frame: Any, name: str) -> bool:
     """Whether a function passes a variable only to methods of objects that are no networks, which scale it before they
     call the network, as `self.predict(validation_data[0])` does."""
     tree = syntax_of(frame.f_code.co_filename)
-    functions_of_file = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+    functions_of_file = nodes_in(tree, ast.FunctionDef)
     own: Iterator[ast.AST] = (node for node in functions_of_file if node.lineno == frame.f_code.co_firstlineno)
     calls = [
         node
-        for node in ast.walk(next(own, tree))
-        if isinstance(node, ast.Call) and called(node) not in _READING and any(_holds(part, name) for part in node.args)
+        for node in nodes_in(next(own, tree), ast.Call)
+        if called(node) not in _READING and any(_holds(part, name) for part in node.args)
     ]
     return bool(calls) and all(_scales_first(call, name, {**frame.f_globals, **frame.f_locals}) for call in calls)
 

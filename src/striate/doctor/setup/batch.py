@@ -127,6 +127,11 @@ def size_of(batch: Any) -> int:
     return len(tensor) if tensor is not None and tensor.ndim else 0
 
 
+def is_binary(values: torch.Tensor) -> bool:
+    """Whether all values are 0 or 1."""
+    return bool(((values == 0) | (values == 1)).all())
+
+
 def are_records(batch: Any) -> bool:
     """Whether a batch is a list of one dictionary for each sample, as `collate_fn=list` leaves them."""
     return isinstance(batch, list) and bool(batch) and all(isinstance(record, Mapping) for record in batch)

@@ -15,7 +15,16 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.setup.reached_objects import parameters_held, written_by_user
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, definition_of, last_name, receiver_of
+from striate.doctor.setup.syntax import (
+    assigned,
+    called,
+    definition_of,
+    is_constant,
+    is_operation,
+    last_name,
+    nodes_in,
+    receiver_of,
+)
 
 _FOLLOWING = re.compile(r"next|after|following|prime|^(ns|sp|s_|s_?2|s_?1|new_(s|obs|states?))$", re.IGNORECASE)
 _DISCOUNT = re.compile(r"gamma|discount", re.IGNORECASE)
@@ -33,7 +42,6 @@ class Bootstrap:
 
     node: ast.BinOp
     """The product."""
-    file: str
     discount: ast.expr
     parts: tuple[ast.AST, ...]
     """All nodes of its statement, and of the assignments in its function that the statement's names come from."""
@@ -46,7 +54,7 @@ class Bootstrap:
                 return True
             if isinstance(part, ast.Attribute) and _MASKS.search(part.attr):
                 return True
-            if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub) and _is_one(part.left):
+            if is_operation(part, ast.Sub) and is_constant(part.left, 1):
                 return True
             if isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.Invert | ast.Not):
                 return True
@@ -55,10 +63,6 @@ class Bootstrap:
             if isinstance(part, ast.Constant) and isinstance(part.value, str) and _MASKS.search(part.value):
                 return True
         return False
-
-
-def _is_one(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value == 1
 
 
 def is_environment(value: Any) -> bool:
@@ -85,39 +89,32 @@ def _steps_like_one(step: Any, returned: re.Pattern[str] = re.compile("")) -> bo
     return False
 
 
-def environment_steps(source: ScriptSource) -> list[tuple[ast.Call, str]]:
-    """All calls `env.step(action)` of environments, with their files."""
-    return [
-        (site.node, site.file)
-        for site in source.calls("step")
-        if is_environment(source.value(receiver_of(site.node)))
-    ]  # fmt: skip
+def environment_steps(source: ScriptSource) -> list[ast.Call]:
+    """All calls `env.step(action)` of environments."""
+    return [site.node for site in source.calls("step") if is_environment(source.value(receiver_of(site.node)))]
 
 
 def bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
     """Products of a discount and a network's output."""
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
-                continue
-            discount = next((side for side in _factors(node) if _DISCOUNT.search(last_name(side))), None)
-            inner = any(
-                isinstance(around, ast.BinOp) and isinstance(around.op, ast.Mult) for around in _up(source, node)
-            )
-            if discount is None or inner:
-                continue
-            scope, statement = source.scope_of(node), _statement(source, node)
-            parts = tuple(origins(scope, statement))
-            if any(_is_network_call(source, part) for part in parts):
-                yield Bootstrap(node, file, discount, parts)
+    for node in source.nodes():
+        if not is_operation(node, ast.Mult):
+            continue
+        discount = next((side for side in _factors(node) if _DISCOUNT.search(last_name(side))), None)
+        inner = any(is_operation(around, ast.Mult) for around in _up(source, node))
+        if discount is None or inner:
+            continue
+        scope, statement = source.scope_of(node), _statement(source, node)
+        parts = tuple(origins(scope, statement))
+        if any(_is_network_call(source, part) for part in parts):
+            yield Bootstrap(node, discount, parts)
 
 
 def learns_values(source: ScriptSource) -> bool:
     """Whether a network is trained on discounted values that a network predicts for the next states, also without an
     environment object. False where the training loop reads stored batches from a DataLoader."""
-    file, first, _ = source.loop
-    loops = (node for node in ast.walk(source.trees[file]) if isinstance(node, ast.For) and node.lineno == first)
-    return not any(isinstance(source.value(loop.iter), DataLoader) for loop in loops) and any(
+    loop = source.training_loop
+    from_loader = isinstance(loop, ast.For) and isinstance(source.value(loop.iter), DataLoader)
+    return not from_loader and any(
         isinstance(part, ast.Call) and _is_network_call(source, part) and any(map(_follows, part.args))
         for bootstrap in bootstraps(source)
         for part in bootstrap.parts
@@ -137,7 +134,7 @@ def only_at_ends(source: ScriptSource, found: Bootstrap) -> bool:
             factor = receiver_of(factor) or factor.args[0]
         if isinstance(factor, ast.Subscript) and not name_or_key(factor):
             factor = factor.value
-        if _ENDS.search(name_or_key(factor)) and not _negates_ends(source.trees[found.file]):
+        if _ENDS.search(name_or_key(factor)) and not _negates_ends(source.trees[source.file_of(found.node)]):
             value = source.value(factor)
             return value is None or float(torch.as_tensor(value).double().mean()) < _MOSTLY
     return False
@@ -147,7 +144,7 @@ def _negates_ends(tree: ast.AST) -> bool:
     """Whether code has `1 - done`, `not done`, `~done`, `done == 0` or such a call, other than as a condition."""
     conditions = {id(node.test) for node in ast.walk(tree) if isinstance(node, ast.If | ast.While)}
     for node in ast.walk(tree):
-        one_less = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant)
+        one_less = is_operation(node, ast.Sub) and isinstance(node.left, ast.Constant)
         negated = isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.Invert)
         other = isinstance(node, ast.Compare) or called(node) in ("logical_not", "rsub", "where", "bitwise_not")
         named = (one_less or negated or other) and any(_ENDS.search(name_or_key(part)) for part in ast.walk(node))
@@ -160,17 +157,16 @@ def recorded_bootstraps(source: ScriptSource) -> Iterator[Bootstrap]:
     """Products of a number and a record, known by its name, of the value that a network predicted for the next
     observation of an environment's step. Their `parts` include those of the record."""
     records = dict(_recorded_values(source))
-    for file, tree in source.trees.items() if records else ():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
-                continue
-            for discount, value in ((node.left, node.right), (node.right, node.left)):
-                names = {_stem(name) for name in _recorded_names(source, value)} & records.keys()
-                outer = source.parent(node)
-                within = isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Mult)
-                if isinstance(source.value(discount), float) and names and not within:
-                    parts = [*origins(source.scope_of(node), _statement(source, node)), *records[names.pop()]]
-                    yield Bootstrap(node, file, discount, tuple(parts))
+    for node in source.nodes() if records else ():
+        if not is_operation(node, ast.Mult):
+            continue
+        for discount, value in ((node.left, node.right), (node.right, node.left)):
+            names = {_stem(name) for name in _recorded_names(source, value)} & records.keys()
+            outer = source.parent(node)
+            within = is_operation(outer, ast.Mult)
+            if isinstance(source.value(discount), float) and names and not within:
+                parts = [*origins(source.scope_of(node), _statement(source, node)), *records[names.pop()]]
+                yield Bootstrap(node, discount, tuple(parts))
 
 
 def _recorded_names(source: ScriptSource, node: ast.expr) -> Iterator[str]:
@@ -200,8 +196,8 @@ def _stem(name: str) -> str:
 def _recorded_values(source: ScriptSource) -> Iterator[tuple[str, list[ast.AST]]]:
     """Names that record the value of the next observation at each step of an environment whose episodes may end by
     themselves, each with all nodes that are assigned to it."""
-    for call, _ in environment_steps(source):
-        led = next((node for node in source.enclosing(call) if isinstance(node, ast.Assign)), None)
+    for call in environment_steps(source):
+        led = next(source.enclosing(call, ast.Assign), None)
         loop, target = next(iter(source.loops_of(call)), None), None if led is None else led.targets[0]
         if loop is None or not isinstance(target, ast.Tuple) or not _may_end(source, call, target.elts[2:3]):
             continue
@@ -239,8 +235,8 @@ def _may_end(source: ScriptSource, call: ast.Call, ends: list[ast.expr]) -> bool
     if not name.strip("_") or name.startswith("_") or _LIMIT.search(name):
         return False
     for function in source.functions_of(call):
-        for node in ast.walk(function):
-            if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+        for node in nodes_in(function, ast.Return):
+            if isinstance(node.value, ast.Tuple):
                 parts = list(origins(function, node.value.elts[2]))
                 tests = [part for part in parts if isinstance(part, ast.Compare)]
                 return any(not _LIMIT.search(ast.unparse(test)) for test in tests) or not (tests or _constant(parts))
@@ -259,11 +255,11 @@ def _up(source: ScriptSource, node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _statement(source: ScriptSource, node: ast.AST) -> ast.AST:
-    return next(around for around in source.enclosing(node) if isinstance(around, ast.stmt))
+    return next(source.enclosing(node, ast.stmt))
 
 
 def _factors(node: ast.expr) -> Iterator[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult | ast.Pow):
+    if is_operation(node, ast.Mult, ast.Pow):
         yield from _factors(node.left)
         yield from _factors(node.right)
     else:
@@ -295,9 +291,8 @@ def origins(scope: ast.AST, node: ast.AST) -> Iterator[ast.AST]:
         for target, value in assigned(statement):
             for place in target.elts if isinstance(target, ast.Tuple) else [target]:
                 inside = place.value if isinstance(place, ast.Subscript) else None  # without the index
-                for name in ast.walk(inside or place):
-                    if isinstance(name, ast.Name):
-                        given.setdefault(name.id, []).extend((value, place) if inside else (value,))
+                for name in nodes_in(inside or place, ast.Name):
+                    given.setdefault(name.id, []).extend((value, place) if inside else (value,))
     awaiting, seen, names = [node], set[int](), set[str]()
     while awaiting:
         current = awaiting.pop()

@@ -9,13 +9,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, overload
 
 from torch import nn
 
 from striate.doctor.setup.library_training import LibraryTraining
 from striate.doctor.setup.loaded_weights import LoadedWeights
-from striate.doctor.setup.syntax import assigned, called, last_name, names_in, receiver_of, says_no_gradient, stored_in
+from striate.doctor.setup.syntax import (
+    Node,
+    assigned,
+    called,
+    last_name,
+    names_in,
+    nodes_in,
+    receiver_of,
+    says_no_gradient,
+    stored_in,
+)
 
 Often = Literal["batch", "epoch", "once"]
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -45,9 +55,6 @@ class Site:
     def text(self) -> str:
         """The call as Python code."""
         return ast.unparse(self.node)
-
-
-Node = TypeVar("Node", bound=ast.AST)
 
 
 @dataclass(frozen=True)
@@ -114,14 +121,30 @@ class ScriptSource:
         return [(file, node) for file, tree in self.trees.items() for node in ast.walk(tree)]
 
     @cached_property
-    def _calls(self) -> list[tuple[str, ast.Call]]:
-        return [(file, node) for file, node in self._nodes if isinstance(node, ast.Call)]
+    def _calls(self) -> list[ast.Call]:
+        return list(self.nodes(ast.Call))
 
-    def enclosing(self, node: ast.AST) -> Iterator[ast.AST]:
-        """The nodes that contain a node, from the innermost to the module."""
+    @overload
+    def enclosing(self, node: ast.AST) -> Iterator[ast.AST]: ...
+
+    @overload
+    def enclosing(self, node: ast.AST, *kinds: type[Node]) -> Iterator[Node]: ...
+
+    def enclosing(self, node: ast.AST, *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+        """The nodes that contain a node, from the innermost to the module, or those of the given kinds."""
         while node in self._parents:
             node = self._parents[node]
-            yield node
+            if not kinds or isinstance(node, kinds):
+                yield node
+
+    def file_of(self, node: ast.AST) -> str:
+        """The file that contains a node."""
+        module = next(self.enclosing(node, ast.Module), node)
+        return next(file for file, tree in self.trees.items() if tree is module)
+
+    def where(self, node: ast.stmt | ast.expr) -> str:
+        """File and line of a node."""
+        return f"{Path(self.file_of(node)).name}, line {node.lineno}"
 
     def function_of(self, node: ast.AST) -> Function | None:
         """The function that contains a node; None at module level."""
@@ -129,10 +152,7 @@ class ScriptSource:
 
     def scope_of(self, node: ast.AST) -> ast.AST:
         """The function that contains a node, or else its module."""
-        found = self.function_of(node)
-        return (
-            found if found is not None else next(part for part in self.enclosing(node) if isinstance(part, ast.Module))
-        )
+        return self.function_of(node) or next(self.enclosing(node, ast.Module))
 
     def loops_of(self, node: ast.AST) -> list[Loop]:
         """The loops around a node in its own function, the innermost first."""
@@ -149,7 +169,7 @@ class ScriptSource:
         `len` and `range`. `more`: values of further names."""
         if not isinstance(node, ast.expr):
             return None
-        calls = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+        calls = list(nodes_in(node, ast.Call))
         if any(called(call) not in ("len", "range") for call in calls):
             return None
         parameters = self._parameter_values(node)
@@ -193,7 +213,11 @@ class ScriptSource:
 
     def sites(self, matches: Callable[[ast.Call], bool]) -> list[Site]:
         """All calls that match."""
-        return [Site(node, file, self.often(node, file)) for file, node in self._calls if matches(node)]
+        return [self.site(node) for node in self._calls if matches(node)]
+
+    def site(self, call: ast.Call) -> Site:
+        """A call with its file, and how often it is executed."""
+        return Site(call, self.file_of(call), self.often(call))
 
     def runs_network(self, node: ast.AST) -> bool:
         """Whether an expression is a call of a network."""
@@ -211,8 +235,8 @@ class ScriptSource:
         before = None
         while before != names:
             before = set(names)
-            for node in ast.walk(scope):
-                if isinstance(node, ast.Assign) and self.is_prediction(node.value, names):
+            for node in nodes_in(scope, ast.Assign):
+                if self.is_prediction(node.value, names):
                     first = [t.elts[0] if isinstance(t, ast.Tuple) and t.elts else t for t in node.targets]
                     names |= {target.id for target in first if isinstance(target, ast.Name)}
         return names
@@ -252,7 +276,7 @@ class ScriptSource:
         if function not in self._returning:
             self._returning[function] = False  # while it is computed, which may recurse
             names = self.predictions_in(function, passed_on=False)
-            given = [part.value for part in ast.walk(function) if isinstance(part, ast.Return)]
+            given = [part.value for part in nodes_in(function, ast.Return)]
             first = [value.elts[0] if isinstance(value, ast.Tuple) and value.elts else value for value in given]
             self._returning[function] = bool(first) and all(self.is_prediction(value, names) for value in first)
         return self._returning[function]
@@ -261,8 +285,8 @@ class ScriptSource:
     def _predicted_attributes(self) -> set[str]:
         """Attributes that are only assigned a network's output: `self.pred = self.model(self.xb)`."""
         given: dict[str, list[bool]] = {}
-        for node in self.nodes():
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+        for node in self.nodes(ast.Assign):
+            if isinstance(node.targets[0], ast.Attribute):
                 given.setdefault(node.targets[0].attr, []).append(self.runs_network(node.value))
         return {name for name, each in given.items() if all(each)}
 
@@ -287,7 +311,7 @@ class ScriptSource:
         """The expression of the last assignment to `name` before a node in the same function; None without one."""
         scope, line = self.scope_of(node), getattr(node, "lineno", 0)
         if scope not in self._stores:
-            statements = (part for part in ast.walk(scope) if isinstance(part, ast.Assign))
+            statements = nodes_in(scope, ast.Assign)
             self._stores[scope] = [
                 (ast.unparse(to), part.lineno, value) for part in statements for to, value in assigned(part)
             ]
@@ -359,7 +383,7 @@ class ScriptSource:
     def _read_parameters(self, function: Function) -> dict[str, Any]:
         file, first, last = self.loop
         lines = range(function.lineno, (function.end_lineno or function.lineno) + 1)
-        if first in lines and last in lines and function in ast.walk(self.trees[file]):
+        if first in lines and last in lines and self.file_of(function) == file:
             return {}
         found: dict[str, Any] = {}
         for site in sorted(self.calls_of(function), key=lambda site: not self._is_calling(site)):
@@ -376,7 +400,7 @@ class ScriptSource:
             loops, function = self.loops_of(site.node), self.function_of(site.node)
             around = any(n.lineno <= first and last <= (n.end_lineno or 0) for n in loops) and site.file == loop
             if site.often != "batch" and not around and loops and (function is None or self.calls(function.name)):
-                found[f"{Path(site.file).name}, line {loops[0].lineno}"] = None
+                found[self.where(loops[0])] = None
         found |= dict.fromkeys(self._called_again())
         return list(found)
 
@@ -388,18 +412,18 @@ class ScriptSource:
                 for site in sites:
                     outer = self.function_of(site.node)
                     if not self._is_calling(site) and (outer is None or self.calls(outer.name)):
-                        yield f"{Path(site.file).name}, line {site.node.lineno}"
+                        yield site.where
 
     def _is_calling(self, site: Site) -> bool:
         lines = range(site.node.lineno, (site.node.end_lineno or site.node.lineno) + 1)
         return any(file == site.file and line in lines for file, line in self.calling)
 
-    def often(self, node: ast.AST, file: str) -> Often:
-        """How often a node of a file is executed."""
+    def often(self, node: ast.AST) -> Often:
+        """How often a node is executed."""
         loop, first, last = self.loop
         line = getattr(node, "lineno", 0)
         function = self.function_of(node)
-        if (file == loop and first < line <= last) or function in self._of_batches:
+        if function in self._of_batches or (first < line <= last and self.file_of(node) == loop):
             return "batch"
         return "epoch" if self.loops_of(node) or function in self._of_loops else "once"
 
@@ -416,13 +440,20 @@ class ScriptSource:
             for file, node in self._nodes
             if isinstance(node, Function) and (file, _first_line(node)) in self.running | called_back
         }
-        return self._called_from([*inside, *(inner for function in running for inner in ast.walk(function))]) | running
+        return self._called_from([*inside, *nodes_in(running)]) | running
+
+    @cached_property
+    def training_loop(self) -> Loop | None:
+        """The training loop; None where a library has it."""
+        file, first, _ = self.loop
+        found = (node for name, node in self._nodes if name == file and isinstance(node, Loop) and node.lineno == first)
+        return next(found, None)
 
     @cached_property
     def _of_loops(self) -> set[ast.AST]:
         """The functions that any loop calls, directly or indirectly."""
         loops = (node for node in self.nodes() if isinstance(node, Loop))
-        return self._called_from([inner for loop in loops for part in loop.body for inner in ast.walk(part)])
+        return self._called_from([inner for loop in loops for inner in nodes_in(loop.body)])
 
     @cached_property
     def running_loops(self) -> list[Loop]:
@@ -438,7 +469,7 @@ class ScriptSource:
     def repeated_around_step(self) -> set[ast.AST]:
         """The nodes of the loops that were running at the first step, and the functions that these loops call, directly
         or indirectly."""
-        running = [inner for loop in self.running_loops for part in loop.body for inner in ast.walk(part)]
+        running = [inner for loop in self.running_loops for inner in nodes_in(loop.body)]
         return {*running, *self._called_from(running)}
 
     def _called_from(self, nodes: list[ast.AST]) -> set[ast.AST]:
@@ -448,7 +479,7 @@ class ScriptSource:
         while awaiting:
             functions = {f for node in awaiting if isinstance(node, ast.Call) for f in self.functions_of(node)} - found
             found |= functions
-            awaiting = [inner for function in functions for inner in ast.walk(function)]
+            awaiting = list(nodes_in(functions))
         return found
 
     def functions_of(self, call: ast.Call) -> list[Function]:
@@ -478,8 +509,8 @@ class ScriptSource:
         class defines `__call__`."""
         known = {(file, _first_line(node)): node for file, node in self._nodes if isinstance(node, Function)}
         found: dict[ast.AST, Function] = {}
-        for node in self.nodes():
-            if isinstance(node, ast.Call) and called(node) and called(node) not in self._defined:
+        for node in self.nodes(ast.Call):
+            if called(node) and called(node) not in self._defined:
                 value = self._function_value(node)
                 value = value.func if isinstance(value, functools.partial) else value
                 value = value if hasattr(value, "__code__") else getattr(type(value), "__call__", value)  # noqa: B004
@@ -500,7 +531,7 @@ class ScriptSource:
     def _function_value(self, call: ast.Call) -> Any:
         value, function = self._value_called(call), call.func
         if value is None and isinstance(function, ast.Attribute) and ast.unparse(function.value) == "self":
-            kind = next((part.name for part in self.enclosing(call) if isinstance(part, ast.ClassDef)), "")
+            kind = next((part.name for part in self.enclosing(call, ast.ClassDef)), "")
             owner = next((one for one in self.names.values() if type(one).__name__ == kind), None)
             value = vars(owner).get(function.attr) if hasattr(owner, "__dict__") else None
         return value

@@ -6,7 +6,33 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeGuard, TypeVar, overload
+
+Node = TypeVar("Node", bound=ast.AST)
+
+
+@overload
+def nodes_in(within: ast.AST | Iterable[ast.AST]) -> Iterator[ast.AST]: ...
+
+
+@overload
+def nodes_in(within: ast.AST | Iterable[ast.AST], *kinds: type[Node]) -> Iterator[Node]: ...
+
+
+def nodes_in(within: ast.AST | Iterable[ast.AST], *kinds: type[ast.AST]) -> Iterator[ast.AST]:
+    """All nodes in a node, or in several such as the body of a loop; or those of the given kinds."""
+    parts = [within] if isinstance(within, ast.AST) else within
+    return (node for part in parts for node in ast.walk(part) if not kinds or isinstance(node, kinds))
+
+
+def is_operation(node: ast.AST | None, *operators: type[ast.operator]) -> TypeGuard[ast.BinOp]:
+    """Whether a node is an arithmetic operation with one of these operators."""
+    return isinstance(node, ast.BinOp) and isinstance(node.op, operators)
+
+
+def is_constant(node: ast.AST | None, value: object) -> bool:
+    """Whether a node is this constant."""
+    return isinstance(node, ast.Constant) and node.value == value
 
 
 def says_no_gradient(given: Iterable[ast.expr]) -> bool:
@@ -33,12 +59,12 @@ def variable_of(node: ast.AST) -> str:
 
 def names_in(node: ast.AST) -> set[str]:
     """The names of all variables in a node."""
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return {part.id for part in nodes_in(node, ast.Name)}
 
 
 def stored_in(node: ast.AST) -> set[str]:
     """The names of the variables that a node assigns."""
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+    return {part.id for part in nodes_in(node, ast.Name) if isinstance(part.ctx, ast.Store)}
 
 
 def definition_of(function: Any) -> ast.stmt | None:

@@ -12,7 +12,6 @@ from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import channels_first
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.read_batches import Batches
 from striate.doctor.evidence.samples import Samples
 
@@ -46,7 +45,7 @@ def score(predictions: Predictions) -> float | None:
     constant prediction (0 for a constant one, 1 for perfect ones). None where unknown."""
     if not bool(torch.isfinite(predictions.outputs).all()):
         return 0.0
-    known = quality(predictions.outputs, predictions.targets)
+    known = predictions.quality
     if known is None:
         return None
     if known.accuracy is not None:

@@ -18,7 +18,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name
+from striate.doctor.setup.syntax import called, last_name, nodes_in
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import several
@@ -116,7 +116,7 @@ def _seeds_itself(source: ScriptSource, sampler: Any) -> bool:
     read = {node.attr for node in drawing if isinstance(node, ast.Attribute)}
     begun = set(ast.walk(own["__init__"])) if "__init__" in own else set()
     made = [node for node in drawing if isinstance(node, ast.Assign) and called(node.value) in _SEEDING]
-    generators = {part for node in made for target in node.targets for part in ast.walk(target)}
+    generators = {part for node in made for part in nodes_in(node.targets)}
     inside = set(ast.walk(owner)) - begun - generators  # `self.rng = np.random.default_rng(self.seed)`
     changed = any(
         node.attr in read and isinstance(node.ctx, ast.Store) and (node in inside or ast.unparse(node.value) != "self")

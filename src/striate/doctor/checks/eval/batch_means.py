@@ -23,7 +23,7 @@ from striate.doctor.checks.eval.evaluation_loops import (
 from striate.doctor.checks.eval.script_evaluation import words_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import argument, called, names_in, receiver_of, stored_in
+from striate.doctor.setup.syntax import argument, called, is_operation, names_in, nodes_in, receiver_of, stored_in
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -88,8 +88,8 @@ def _by_meters(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, s
         for _, part in meters
     )
     unweighted = bool(meters) and all(_ignores_counts(source.names.get(owner.name)) for owner, _ in meters)
-    for node in ast.walk(loop):
-        if not isinstance(node, ast.Call) or called(node) != "update" or "time" in ast.unparse(node).lower():
+    for node in nodes_in(loop, ast.Call):
+        if called(node) != "update" or "time" in ast.unparse(node).lower():
             continue
         count = len(node.args) + len(node.keywords)
         if one_each and count == 1 and node.args:
@@ -207,7 +207,7 @@ def _is_root(source: ScriptSource, node: ast.AST, value: ast.expr) -> bool:
         value = receiver_of(value) or value.args[0]
     if isinstance(value, ast.Name):
         value = source.last_value(node, value.id) or value
-    by_power = isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow)
+    by_power = is_operation(value, ast.Pow)
     if by_power and isinstance(value, ast.BinOp):
         squared: ast.expr | None = value.left if source.is_number(value.right, 0.5) else None
     elif isinstance(value, ast.Call) and called(value) == "sqrt":
@@ -216,7 +216,7 @@ def _is_root(source: ScriptSource, node: ast.AST, value: ast.expr) -> bool:
         return False
     if isinstance(squared, ast.Name):
         squared = source.last_value(node, squared.id)
-    inside = [part for part in ast.walk(squared) if isinstance(part, ast.Call)] if squared is not None else []
+    inside = list(nodes_in(squared, ast.Call)) if squared is not None else []
     means = [part for part in inside if called(part) == "mean"]
     over_all = any(not part.keywords and not any(map(_is_axis, part.args)) for part in means)
     return (
@@ -234,7 +234,7 @@ def _is_mean(value: ast.expr) -> bool:
     """Whether an expression is the mean over a batch. A mean times the batch size is a sum; a mean along another axis,
     as in `(predicted - y).abs().mean(1) / size`, is one value for each sample."""
     inside = list(ast.walk(value))
-    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
+    if any(is_operation(node, ast.Mult) for node in inside):
         return False
     return any(called(node) in ("mean", "accuracy", "accuracy_score") and not _of_each(node) for node in inside)
 
@@ -243,10 +243,10 @@ def _is_share(source: ScriptSource, loop: ast.For, value: ast.expr) -> bool:
     """Whether an expression is a sum over a batch divided by its size: `correct.sum() / len(targets)`."""
     while isinstance(value, ast.Call) and called(value) in ("item", "float"):
         value = receiver_of(value) or value.args[0]
-    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div) or source.loops_of(value)[:1] != [loop]:
+    if not is_operation(value, ast.Div) or source.loops_of(value)[:1] != [loop]:
         return False  # in an inner loop it may be a share of one sample
     sizes = [part for part in ast.walk(value.right) if called(part) in ("len", "size", "numel")]
-    sizes += [part for part in ast.walk(value.right) if isinstance(part, ast.Attribute) and part.attr == "shape"]
+    sizes += [part for part in nodes_in(value.right, ast.Attribute) if part.attr == "shape"]
     at_hand = stored_in(loop)
     above = source.last_value(value, value.left.id) if isinstance(value.left, ast.Name) else value.left
     sums = [part for part in ast.walk(above or value.left) if called(part) == "sum" and not _of_each(part)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import assigned, called, is_operation, nodes_in
 
 _JOINED = ("stack", "cat", "concatenate", "column_stack", "dstack")
 _FOUND = ("argmax", "max", "topk", "nanargmax")
@@ -35,31 +35,17 @@ def _reverses(node: ast.AST) -> bool:
 def _row_or_column(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["row", "column", ""]:
     """Whether an expression is the quotient ("row") or the remainder ("column") of an index."""
     for part in ast.walk(node):
-        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod):
+        if is_operation(part, ast.Mod):
             return "column"
         if called(part) in ("remainder", "fmod"):
             return "column"
-        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.FloorDiv):
+        if is_operation(part, ast.FloorDiv):
             return "row"
         if called(part) in ("floor_divide", "div") and ("floor" in ast.unparse(part) or "trunc" in ast.unparse(part)):
             return "row"
     if depth:
-        for name in (part.id for part in ast.walk(node) if isinstance(part, ast.Name)):
-            for value in _values_of(name, scope):
-                if found := _row_or_column(value, scope, depth - 1):
-                    return found
+        names = [part.id for part in nodes_in(node, ast.Name)]
+        stores = [pair for line in nodes_in(scope, ast.Assign) for pair in assigned(line)]
+        values = (value for name in names for target, value in stores if ast.unparse(target) == name)
+        return next(filter(None, (_row_or_column(value, scope, depth - 1) for value in values)), "")
     return ""
-
-
-def _values_of(name: str, scope: ast.AST) -> Iterator[ast.expr]:
-    """The values that are assigned to a name in a function."""
-    for node in ast.walk(scope):
-        if not isinstance(node, ast.Assign):
-            continue
-        for target in node.targets:
-            if isinstance(target, ast.Name) and target.id == name:
-                yield node.value
-            elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                for one, value in zip(target.elts, node.value.elts, strict=False):
-                    if isinstance(one, ast.Name) and one.id == name:
-                        yield value

@@ -9,7 +9,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, names_in, receiver_of
+from striate.doctor.setup.syntax import called, is_operation, names_in, receiver_of
 
 
 def evaluation_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, dict[str, Any]]]:
@@ -83,7 +83,7 @@ def averages(node: ast.AST, name: str, kind: str) -> bool:
     """Whether a node divides what was added to a name by the number of batches."""
     if kind == "list" and isinstance(node, ast.Call) and called(node) in ("mean", "fmean", "average"):
         return name in names_in(node)
-    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+    if not is_operation(node, ast.Div):
         return False
     below = [part for part in ast.walk(node.right) if called(part) == "len"]
     return bool(below) and name in names_in(node.left)

@@ -15,7 +15,7 @@ from striate.doctor.checks.eval.perfect_network import scores_with
 from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, evaluation_calls
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, nodes_in
 
 FEWEST, _ONE = 10, 1 - 1e-6
 _POOLS = ("set", "frozenset", "Counter")
@@ -76,12 +76,6 @@ def _exchanged(labels: torch.Tensor) -> torch.Tensor:
 def _collects_in_sets(source: ScriptSource, site: ast.Call) -> bool:
     """Whether the function that is called, or one that it calls, makes a set."""
     functions = source.functions_of(site)
-    functions += [
-        inner
-        for one in functions
-        for part in ast.walk(one)
-        if isinstance(part, ast.Call)
-        for inner in source.functions_of(part)
-    ]
-    parts = (part for one in functions for part in ast.walk(one))
+    functions += [inner for part in nodes_in(functions, ast.Call) for inner in source.functions_of(part)]
+    parts = nodes_in(functions)
     return any(isinstance(part, ast.Set | ast.SetComp) or called(part) in _POOLS for part in parts)

@@ -13,6 +13,7 @@ from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, need_repeat
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
+from striate.doctor.setup.batch import is_binary
 from striate.models.preserved_state import preserved, same_random_state
 from striate.records import Finding
 from striate.wording import several
@@ -104,7 +105,7 @@ def perfect_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Ten
         return
     if outputs.numel() == labels.numel():
         if (
-            _is_binary(labels)
+            is_binary(labels)
             and is_complete(outputs, labels)
             and any(call.name.startswith("binary_cross") for call in evidence.calls.losses)
         ):
@@ -119,10 +120,6 @@ def perfect_outputs(evidence: Evidence, outputs: torch.Tensor, labels: torch.Ten
         for shifted in (labels, labels.roll(-1, 1)) if labels.ndim == 2 else (labels,):
             one_hot = functional.one_hot(shifted.long().clamp(min=0), classes).to(outputs.dtype)
             yield _SURE * (2 * one_hot - 1).movedim(-1, axis)
-
-
-def _is_binary(labels: torch.Tensor) -> bool:
-    return bool(((labels == 0) | (labels == 1)).all())
 
 
 def is_complete(outputs: torch.Tensor, labels: torch.Tensor) -> bool:

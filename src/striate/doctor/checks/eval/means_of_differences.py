@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, is_constant, is_operation, last_name, receiver_of
 
 _ABSOLUTE = re.compile(r"(.*_)?(mae|mean_abs(olute)?_err(or)?)(_.*)?")
 _SQUARED = re.compile(r"(.*_)?(r?mse|(root_)?mean_squared?_err(or)?)(_.*)?")
@@ -48,7 +48,7 @@ def _bare(value: ast.expr) -> ast.expr:
         if inner is None:
             break
         value = inner
-    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow) and _is(value.right, 0.5):
+    if is_operation(value, ast.Pow) and is_constant(value.right, 0.5):
         return _bare(value.left)
     return value
 
@@ -66,21 +66,17 @@ _MODULES = ("torch", "np", "numpy", "jnp", "math")
 
 def _without_sign(value: ast.expr, squared: bool) -> ast.expr | None:
     """The operand of an absolute value, or of a square; None for other expressions."""
-    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow) and squared and _is(value.right, 2):
+    if is_operation(value, ast.Pow) and squared and is_constant(value.right, 2):
         return value.left
     if not isinstance(value, ast.Call):
         return None
-    power = called(value) == "pow" and bool(value.args) and _is(value.args[-1], 2)
+    power = called(value) == "pow" and bool(value.args) and is_constant(value.args[-1], 2)
     removes = called(value) == "square" or power if squared else called(value) in ("abs", "absolute", "fabs")
     return _first(value) if removes else None
-
-
-def _is(node: ast.expr, number: float) -> bool:
-    return isinstance(node, ast.Constant) and node.value == number
 
 
 def _is_mean_of_difference(source: ScriptSource, node: ast.expr) -> bool:
     inner = _first(node) if isinstance(node, ast.Call) and called(node) == "mean" else None
     if isinstance(inner, ast.Name):
         inner = source.last_value(node, inner.id)
-    return isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub)
+    return is_operation(inner, ast.Sub)

@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.phases_in_training import phases_in_training
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import assigned, called, last_name, names_in, receiver_of
+from striate.doctor.setup.syntax import assigned, called, last_name, names_in, nodes_in, receiver_of
 from striate.records import Finding
 from striate.wording import listed_names
 
@@ -103,9 +103,8 @@ def _reading_their_mode(source: ScriptSource) -> set[str]:
     return {
         scope.name
         for site in source.calls(*_DROPOUTS)
-        if any(isinstance(part, ast.Attribute) and part.attr == "training" for part in ast.walk(site.node))
-        for scope in source.enclosing(site.node)
-        if isinstance(scope, ast.ClassDef)
+        if any(part.attr == "training" for part in nodes_in(site.node, ast.Attribute))
+        for scope in source.enclosing(site.node, ast.ClassDef)
     }
 
 
@@ -150,8 +149,7 @@ def _of_another_training(source: ScriptSource, site: Site) -> bool:
     if isinstance(function, ast.FunctionDef) and is_apart(function):
         loops += [part for part in ast.walk(function) if isinstance(part, ast.For | ast.While)]
     return any(
-        is_apart(loop) and any(isinstance(part, ast.Call) and called(part) == "backward" for part in ast.walk(loop))
-        for loop in loops
+        is_apart(loop) and any(called(part) == "backward" for part in nodes_in(loop, ast.Call)) for loop in loops
     )
 
 
@@ -242,7 +240,7 @@ def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
 def _runs(source: ScriptSource, node: ast.AST) -> bool:
     """Whether a node runs a network, or calls a function of the user's that does."""
     within = source.functions_of(node) if isinstance(node, ast.Call) else []
-    return source.runs_network(node) or any(map(source.runs_network, (part for f in within for part in ast.walk(f))))
+    return source.runs_network(node) or any(map(source.runs_network, nodes_in(within)))
 
 
 def _evaluated_at_once(source: ScriptSource) -> Iterator[ast.With]:
@@ -271,7 +269,7 @@ def _still_training(source: ScriptSource, evaluating: list[Site], training: list
     ends = {part for site in evaluating for part in (site.node, *source.enclosing(site.node))}
     for node in _evaluated_at_once(source):
         scope, around = source.scope_of(node), list(source.enclosing(node))
-        calls = [part for part in ast.walk(scope) if isinstance(part, ast.Call)]
+        calls = list(nodes_in(scope, ast.Call))
         run = {ast.unparse(part.func) for part in calls if node in source.enclosing(part) and source.runs_network(part)}
         put = [
             site.node.lineno < node.lineno
@@ -304,7 +302,7 @@ def _in_each_batch(source: ScriptSource, site: Site, depth: int = 3) -> bool:
         return False
     file, first, last = source.loop
     if site.file == file and first <= site.node.lineno <= last:
-        tests = [part for part in source.enclosing(site.node) if isinstance(part, ast.If)]
+        tests = list(source.enclosing(site.node, ast.If))
         return not any(first <= test.lineno <= last for test in tests)
     function = source.function_of(site.node)
     calls = source.calls_of(function) if depth and isinstance(function, ast.FunctionDef) else []
@@ -339,13 +337,8 @@ def _left_in_training(source: ScriptSource, evaluating: list[Site], model: nn.Mo
 def _runs_another(source: ScriptSource, function: ast.FunctionDef, model: nn.Module) -> bool:
     """Whether a function runs another network, such as an average, which is in evaluation mode while the trained one is
     not."""
-    made = {
-        ast.unparse(target): node.value
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-    }
-    for node in (part for part in ast.walk(function) if isinstance(part, ast.Call)):
+    made = {ast.unparse(target): node.value for node in nodes_in(function, ast.Assign) for target in node.targets}
+    for node in nodes_in(function, ast.Call):
         found = source.value(made.get(ast.unparse(node.func), node.func))
         if isinstance(found, nn.Module) and found is not model and model.training and not found.training:
             return True

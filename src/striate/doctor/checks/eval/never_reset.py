@@ -11,7 +11,7 @@ from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, ev
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_values
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, is_constant, is_operation, last_name, nodes_in, receiver_of
 from striate.wording import listed
 
 _EARLIER = "The number printed for an epoch is the mean over this and all earlier epochs."
@@ -91,9 +91,8 @@ def _never_emptied(source: ScriptSource, loop: ast.For) -> str | None:
             continue
         for node in after_loop(source, loop, name):
             if getattr(node, "lineno", 0) <= (epochs.end_lineno or 0) and any(
-                isinstance(part, ast.Name) and part.id == name and not isinstance(source.parent(part), ast.Subscript)
-                for computed in _computed_from(node)
-                for part in ast.walk(computed)
+                part.id == name and not isinstance(source.parent(part), ast.Subscript)
+                for part in nodes_in(_computed_from(node), ast.Name)
             ):
                 return name
     return None
@@ -114,7 +113,7 @@ def _global_never_reset(source: ScriptSource, loop: ast.For) -> str | None:
         if any(again) or not any(source.function_of(node) is None for node in stores):
             continue
         results = (part for node in after_loop(source, loop, name) for part in _computed_from(node))
-        if any(isinstance(part, ast.Name) and part.id == name for one in results for part in ast.walk(one)):
+        if any(part.id == name for part in nodes_in(results, ast.Name)):
             return name
     return None
 
@@ -126,7 +125,7 @@ def _is_global(function: ast.AST | None, name: str) -> bool:
 
 def _computed_from(node: ast.AST) -> list[ast.expr]:
     """The operands from which a quotient or a call computes a result."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+    if is_operation(node, ast.Div):
         return [node.left]
     calls = isinstance(node, ast.Call) and called(node) not in ("print", "len", "append", "extend", "plot", "save")
     return list(node.args) if isinstance(node, ast.Call) and calls else []
@@ -136,27 +135,25 @@ def _reset_never_called(source: ScriptSource) -> Iterator[CountNeverReset]:
     """A metric of the script's own class that is created once and never reset, though its class has a `reset`."""
     if (source.epochs or 0) < 2:
         return
-    for tree in source.trees.values():
-        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            methods = {part.name for part in owner.body if isinstance(part, ast.FunctionDef)}
-            if not {"reset", "update"} <= methods or not methods & {"compute", "result", "avg", "value"}:
-                continue
-            resets = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "reset"]
-            resets = [
-                node
-                for node in resets
-                if owner not in source.enclosing(node) or not called(source.parent(node) or node)
-            ]
-            made = source.calls(owner.name)
-            if not resets and made and all(site.often == "once" for site in made):
-                assigned = source.parent(made[0].node)
-                name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
-                yield CountNeverReset(
-                    made[0].node.lineno,
-                    f"`{name}` is created once, before the epochs, and nothing calls its `reset()`: its result is "
-                    "that of all epochs so far",
-                    "call `reset()` before each evaluation",
-                )
+    for owner in source.nodes(ast.ClassDef):
+        methods = {part.name for part in owner.body if isinstance(part, ast.FunctionDef)}
+        if not {"reset", "update"} <= methods or not methods & {"compute", "result", "avg", "value"}:
+            continue
+        resets = [
+            node
+            for node in source.nodes(ast.Attribute)
+            if node.attr == "reset" and (owner not in source.enclosing(node) or not called(source.parent(node) or node))
+        ]
+        made = source.calls(owner.name)
+        if not resets and made and all(site.often == "once" for site in made):
+            assigned = source.parent(made[0].node)
+            name = ast.unparse(assigned.targets[0]) if isinstance(assigned, ast.Assign) else owner.name
+            yield CountNeverReset(
+                made[0].node.lineno,
+                f"`{name}` is created once, before the epochs, and nothing calls its `reset()`: its result is "
+                "that of all epochs so far",
+                "call `reset()` before each evaluation",
+            )
 
 
 def _never_zeroed(source: ScriptSource) -> Iterator[CountNeverReset]:
@@ -164,34 +161,33 @@ def _never_zeroed(source: ScriptSource) -> Iterator[CountNeverReset]:
     between two validations."""
     if source.library is None or (source.epochs or 2) < 2:
         return
-    for tree in source.trees.values():
-        for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            methods = {part.name: part for part in owner.body if isinstance(part, ast.FunctionDef)}
-            step, end = methods.get("validation_step"), methods.get("on_validation_epoch_end")
-            if step is None or end is None:
-                continue
-            added = {
-                part.target.attr: part
-                for part in ast.walk(step)
-                if isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add) and _is_own(part.target)
-                if isinstance(part.target, ast.Attribute)
-            }
-            divided = {
-                part.attr
-                for node in ast.walk(end)
-                if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
-                for part in ast.walk(node)
-                if isinstance(part, ast.Attribute) and _is_own(part)
-            }
-            for name in added.keys() & divided:
-                if not any(_sets(method, name) for key, method in methods.items() if key not in _ONCE):
-                    yield CountNeverReset(
-                        added[name].lineno,
-                        f"`{ast.unparse(added[name])}` adds to a count that `on_validation_epoch_end` divides, but "
-                        "no method resets it between two validations",
-                        f"set `self.{name} = 0` in `on_validation_epoch_start`",
-                        "The number reported for an epoch counts this and all earlier epochs: it may pass 100 %.",
-                    )
+    for owner in source.nodes(ast.ClassDef):
+        methods = {part.name: part for part in owner.body if isinstance(part, ast.FunctionDef)}
+        step, end = methods.get("validation_step"), methods.get("on_validation_epoch_end")
+        if step is None or end is None:
+            continue
+        added = {
+            part.target.attr: part
+            for part in nodes_in(step, ast.AugAssign)
+            if isinstance(part.op, ast.Add) and _is_own(part.target)
+            if isinstance(part.target, ast.Attribute)
+        }
+        divided = {
+            part.attr
+            for node in ast.walk(end)
+            if is_operation(node, ast.Div)
+            for part in nodes_in(node, ast.Attribute)
+            if _is_own(part)
+        }
+        for name in added.keys() & divided:
+            if not any(_sets(method, name) for key, method in methods.items() if key not in _ONCE):
+                yield CountNeverReset(
+                    added[name].lineno,
+                    f"`{ast.unparse(added[name])}` adds to a count that `on_validation_epoch_end` divides, but "
+                    "no method resets it between two validations",
+                    f"set `self.{name} = 0` in `on_validation_epoch_start`",
+                    "The number reported for an epoch counts this and all earlier epochs: it may pass 100 %.",
+                )
 
 
 _ONCE = ("__init__", "setup", "configure_model", "prepare_data", "on_fit_start", "on_train_start",
@@ -232,12 +228,12 @@ def _shares_of_right(adding: ast.FunctionDef, divides: ast.FunctionDef) -> Itera
     predictions and of the other count."""
     added = {
         part.target.attr: part.value
-        for part in ast.walk(adding)
-        if isinstance(part, ast.AugAssign) and isinstance(part.op, ast.Add)
+        for part in nodes_in(adding, ast.AugAssign)
+        if isinstance(part.op, ast.Add)
         if isinstance(part.target, ast.Attribute) and _is_own(part.target)
     }
     for node in ast.walk(divides) if added else ():
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and _is_own(node.left) and _is_own(node.right):
+        if is_operation(node, ast.Div) and _is_own(node.left) and _is_own(node.right):
             right, seen = last_name(node.left), last_name(node.right)
             if {right, seen} <= added.keys() and _counts_right(added[right]):
                 yield node, right, seen
@@ -254,7 +250,7 @@ def _calls_by_name(source: ScriptSource, name: str) -> list[Site]:
     """Calls of methods of this name, and calls with the name as an argument: `self("after_epoch")`."""
 
     def gives_name(call: ast.Call) -> bool:
-        given = any(isinstance(part, ast.Constant) and part.value == name for part in call.args)
+        given = any(is_constant(part, name) for part in call.args)
         return given and called(call) not in ("getattr", "hasattr")
 
     return [*source.calls(name), *source.sites(gives_name)]
@@ -267,7 +263,7 @@ def _is_called_once(source: ScriptSource, owner: ast.ClassDef, method: ast.Funct
 
 def _set_by_others(source: ScriptSource, kinds: list[ast.ClassDef], name: str) -> bool:
     """Whether code outside of these classes assigns to an attribute of this name."""
-    own = {node for kind in kinds for node in ast.walk(kind)}
+    own = set(nodes_in(kinds))
     stored = (node for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store) and node not in own)
     return any(node.attr == name for node in stored)
 
@@ -310,8 +306,8 @@ _ADDED = ("update", "add", "add_batch", "accumulate")
 
 def _gives(method: ast.FunctionDef, name: str) -> bool:
     """Whether a method assigns to an attribute, alone or in a tuple."""
-    targets = (target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets)
-    return any(isinstance(part, ast.Attribute) and part.attr == name for target in targets for part in ast.walk(target))
+    targets = (target for node in nodes_in(method, ast.Assign) for target in node.targets)
+    return any(part.attr == name for part in nodes_in(targets, ast.Attribute))
 
 
 def _is_logged_whole(source: ScriptSource, name: str) -> bool:
@@ -349,9 +345,7 @@ def _is_own(node: ast.AST) -> bool:
 
 def _sets(method: ast.FunctionDef, name: str) -> bool:
     """Whether a method assigns to an attribute, or calls one of its methods as a statement: `self.n.zero_()`."""
-    changed = [target for node in ast.walk(method) if isinstance(node, ast.Assign) for target in node.targets]
-    changed += [
-        node.value.func for node in ast.walk(method) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    ]
-    parts = (part for node in changed for part in ast.walk(node))
+    changed = [target for node in nodes_in(method, ast.Assign) for target in node.targets]
+    changed += [node.value.func for node in nodes_in(method, ast.Expr) if isinstance(node.value, ast.Call)]
+    parts = nodes_in(changed)
     return any(isinstance(part, ast.Attribute) and part.attr == name for part in parts)

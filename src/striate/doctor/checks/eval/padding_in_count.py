@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, names_in, receiver_of
+from striate.doctor.setup.syntax import called, is_operation, names_in, nodes_in, receiver_of
 
 _MASK = re.compile(r"mask|pad|valid|real|keep|active")
 _ALL = ("numel", "nelement")
@@ -16,7 +16,7 @@ _ALL = ("numel", "nelement")
 def padding_counted(source: ScriptSource) -> Iterator[ast.BinOp]:
     """Quotients of the right predictions where a mask is set and the number of all targets."""
     for node in source.nodes():
-        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+        if not is_operation(node, ast.Div):
             continue
         scope = source.scope_of(node)
         compared = {name for made in _made(scope, node.left) for name in _masked(scope, made)}
@@ -38,14 +38,12 @@ def _made(scope: ast.AST, value: ast.expr) -> Iterator[ast.expr]:
 def _masked(scope: ast.AST, value: ast.expr) -> Iterator[str]:
     """The names that are compared in `((predicted == targets) & mask).sum()`."""
     for node in ast.walk(value):
-        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.BitAnd | ast.Mult):
+        if not is_operation(node, ast.BitAnd, ast.Mult):
             continue
         for one, mask in ((node.left, node.right), (node.right, node.left)):
-            right = [
-                part for part in ast.walk(one) if isinstance(part, ast.Compare) and isinstance(part.ops[0], ast.Eq)
-            ]
+            right = [part for part in nodes_in(one, ast.Compare) if isinstance(part.ops[0], ast.Eq)]
             if right and _is_mask(scope, mask):
-                yield from (part.id for part in ast.walk(right[0]) if isinstance(part, ast.Name))
+                yield from (part.id for part in nodes_in(right[0], ast.Name))
 
 
 def _is_mask(scope: ast.AST, value: ast.expr) -> bool:
@@ -56,7 +54,7 @@ def _is_mask(scope: ast.AST, value: ast.expr) -> bool:
         return isinstance(value.ops[0], ast.NotEq)
     if not isinstance(value, ast.Name):
         return False
-    values = (node.value for node in ast.walk(scope) if isinstance(node, ast.Assign) if _is_named(node, value.id))
+    values = (node.value for node in nodes_in(scope, ast.Assign) if _is_named(node, value.id))
     return bool(_MASK.search(value.id.lower())) or any(
         isinstance(one, ast.Compare) and isinstance(one.ops[0], ast.NotEq) for one in values
     )
@@ -68,5 +66,5 @@ def _is_named(node: ast.Assign, name: str) -> bool:
 
 def _numbers_of_all(value: ast.expr) -> set[str]:
     """The names of tensors whose `numel()` an expression takes."""
-    owners = (receiver_of(node) for node in ast.walk(value) if isinstance(node, ast.Call) and called(node) in _ALL)
+    owners = (receiver_of(node) for node in nodes_in(value, ast.Call) if called(node) in _ALL)
     return {owner.id for owner in owners if isinstance(owner, ast.Name)}

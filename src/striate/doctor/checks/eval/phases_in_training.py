@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from striate.doctor.setup.script_source import Function, ScriptSource, Site
-from striate.doctor.setup.syntax import called, names_in
+from striate.doctor.setup.syntax import called, names_in, nodes_in
 
 _EVALUATION = re.compile(r"(?<![a-z])(val|valid|validation|test|dev|eval|evaluation|holdout)(?![a-z])")
 
@@ -112,7 +112,7 @@ def _value(source: ScriptSource, condition: ast.expr, known: dict[str, Any]) -> 
 def _switched_off(source: ScriptSource, scope: ast.AST, known: dict[str, Any]) -> str:
     """The condition that, with these values, turns gradients off or skips the backward pass; empty where there is
     none."""
-    calls = [part for part in ast.walk(scope) if isinstance(part, ast.Call)]
+    calls = list(nodes_in(scope, ast.Call))
     switches = [part.args[0] for part in calls if called(part) == "set_grad_enabled" and part.args]
     off = [switch for switch in switches if _value(source, switch, known) is False]
     backward = [part for part in calls if called(part) == "backward"]

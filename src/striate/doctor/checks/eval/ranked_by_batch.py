@@ -10,7 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of
+from striate.doctor.setup.syntax import called, is_operation, last_name, names_in, nodes_in, receiver_of
 from striate.records import Finding
 
 _RANKED = re.compile(
@@ -45,32 +45,31 @@ def _of_batches(evidence: Evidence) -> Iterator[ast.Call]:
             found = next(_ranked_in(source, loop, value), None)
             if found is not None and any(averages(node, name, kind) for node in after_loop(source, loop, name)):
                 yield found
-        for node in ast.walk(loop):  # a meter averages
-            if isinstance(node, ast.Call) and called(node) == "update" and node.args:
+        for node in nodes_in(loop, ast.Call):  # a meter averages
+            if called(node) == "update" and node.args:
                 yield from _ranked_in(source, loop, node.args[0])
 
 
 def _ranked_in(source: ScriptSource, loop: ast.For, value: ast.expr) -> Iterator[ast.Call]:
     """The calls of ranking metrics that made a value in a loop: in the expression, in an assignment to its names, or in
     a function of the script's that returns it."""
-    if any(isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult) for part in ast.walk(value)):
+    if any(is_operation(part, ast.Mult) for part in ast.walk(value)):
         return
     names = names_in(value)
     assigned = [
         node.value
-        for node in ast.walk(loop)
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
+        for node in nodes_in(loop, ast.Assign)
+        if any(isinstance(t, ast.Name) and t.id in names for t in node.targets)
     ]
-    for part in (part for whole in (value, *assigned) for part in ast.walk(whole)):
+    for part in nodes_in((value, *assigned)):
         if isinstance(part, ast.Call) and (_RANKED.search(called(part)) or _returns_ranked(source, part)):
             yield part
 
 
 def _returns_ranked(source: ScriptSource, call: ast.Call) -> bool:
     return any(
-        isinstance(part, ast.Return) and isinstance(part.value, ast.Call) and _RANKED.search(called(part.value))
-        for function in source.functions_of(call)
-        for part in ast.walk(function)
+        isinstance(part.value, ast.Call) and _RANKED.search(called(part.value))
+        for part in nodes_in(source.functions_of(call), ast.Return)
     )
 
 
@@ -82,7 +81,7 @@ def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
             continue
         parts = list(ast.walk(node.generators[0].iter))
         parted = any(called(part) in _PARTED for part in parts) or _is_zip_of_batches(source, parts)
-        ranked = [p for p in ast.walk(node.elt) if isinstance(p, ast.Call) and _RANKED.search(called(p))]
+        ranked = [p for p in nodes_in(node.elt, ast.Call) if _RANKED.search(called(p))]
         if parted and ranked and _is_averaged(source, node):
             yield ranked[0]
 
@@ -95,7 +94,7 @@ def _is_zip_of_batches(source: ScriptSource, parts: list[ast.AST]) -> bool:
         last_name(owner)
         for site in source.calls("append")
         if (owner := receiver_of(site.node)) is not None
-        and any(isinstance(part, ast.Name) for argument in site.node.args for part in ast.walk(argument))
+        and any(isinstance(part, ast.Name) for part in nodes_in(site.node.args))
     }
     return len(names) > 1 and "" not in names and names <= added
 
@@ -104,10 +103,8 @@ def _is_averaged(source: ScriptSource, made: ast.expr) -> bool:
     statement = source.parent(made)
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
         name, scope = statement.targets[0].id, source.scope_of(made)
-        return any(
-            isinstance(node, ast.Call) and called(node) in _MEANS and name in names_in(node) for node in ast.walk(scope)
-        )
-    return any(called(part) in _MEANS for part in source.enclosing(made) if isinstance(part, ast.Call))
+        return any(called(node) in _MEANS and name in names_in(node) for node in nodes_in(scope, ast.Call))
+    return any(called(part) in _MEANS for part in source.enclosing(made, ast.Call))
 
 
 RANKED_BY_BATCH = Check(

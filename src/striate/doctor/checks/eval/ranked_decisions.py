@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.eval.threshold import innermost, taken_apart, values_of
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import argument, called, receiver_of
+from striate.doctor.setup.syntax import argument, called, nodes_in, receiver_of
 
 _SCORES = {
     "roc_auc_score": (1, "y_score"),
@@ -56,7 +56,7 @@ def _decided_at(source: ScriptSource, call: ast.Call, place: int | None, depth: 
     if called(call) == "max" and place == 1:
         return True
     functions = source.functions_of(call)
-    returned = [part for function in functions for part in ast.walk(function) if isinstance(part, ast.Return)]
+    returned = list(nodes_in(functions, ast.Return))
     values = [part.value for part in returned if part.value is not None]
     if place is not None:
         values = [v.elts[place] for v in values if isinstance(v, ast.Tuple) and place < len(v.elts)]

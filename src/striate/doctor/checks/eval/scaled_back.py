@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import is_operation
 
 _MEANS = {"var_": "mean_", "running_var": "running_mean"}
 """Attributes of scikit-learn's scalers and torch's batch norm: variances, and the means that belong to them."""
@@ -16,7 +17,7 @@ def by_variance(source: ScriptSource) -> Iterator[tuple[ast.BinOp, str]]:
     variance."""
     for node in source.nodes(ast.BinOp):
         for scaled, mean in ((node.left, node.right), (node.right, node.left)):
-            if not (isinstance(node.op, ast.Add) and isinstance(scaled, ast.BinOp) and isinstance(scaled.op, ast.Mult)):
+            if not (isinstance(node.op, ast.Add) and is_operation(scaled, ast.Mult)):
                 continue
             for factor in (scaled.left, scaled.right):
                 held, added = _attribute(factor), _attribute(mean)

@@ -21,7 +21,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import accuracy_of, classes_of
 from striate.doctor.setup.batch import call, main_tensor, parts
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, nodes_in
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import module_calls
 from striate.observe.tensors import tensors_in
@@ -179,7 +179,7 @@ def _mean_of(source: ScriptSource, name: str, value: Any) -> list[float]:
 
 def _labels(source: ScriptSource, site: ast.Call) -> Iterator[str]:
     """The words before the result of a call in f-strings: `mean IoU` in `f"loss {x}, mean IoU {score:.3f}"`."""
-    for node in (part for part in ast.walk(source.scope_of(site)) if isinstance(part, ast.JoinedStr)):
+    for node in nodes_in(source.scope_of(site), ast.JoinedStr):
         for place, part in enumerate(node.values):
             shown = part.value if isinstance(part, ast.FormattedValue) else None
             held = source.last_value(node, shown.id) if isinstance(shown, ast.Name) else shown
@@ -293,8 +293,8 @@ def _count(call: ast.Call) -> int:
 def has_side_effects(source: ScriptSource, function: Function, except_for: tuple[str, ...] = ()) -> bool:
     """Whether a function trains, writes, or changes variables outside of it. Calls of the names `except_for` do not
     count."""
-    inside = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-    inner = [part for node in inside for known in source.functions_of(node) for part in ast.walk(known)]
+    inside = list(nodes_in(function, ast.Call))
+    inner = [part for node in inside for part in nodes_in(source.functions_of(node))]
     return any(called(node) in _SIDE_EFFECTS.difference(except_for) for node in [*inside, *inner]) or any(
         isinstance(node, ast.Global | ast.Nonlocal) for node in ast.walk(function)
     )

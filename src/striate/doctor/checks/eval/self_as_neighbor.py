@@ -10,6 +10,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.neighbor_search import names_derived_from, neighbor_searches
 from striate.doctor.setup.script_source import Function
+from striate.doctor.setup.syntax import nodes_in
 from striate.records import Finding
 
 _LEFT_OUT = re.compile(r"diag|eye\(|inf\b|mask|\b1e\d|\[:, 1|\[1:|\[\.\.\., 1|topk\([^()]*\+ 1|tri[ul]")
@@ -26,7 +27,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _is_set_in_place(function: Function, product: ast.expr) -> bool:
     """Whether the function assigns to some of the scores."""
     scores = names_derived_from(function, lambda node: node is product)
-    targets = [target for node in ast.walk(function) if isinstance(node, ast.Assign) for target in node.targets]
+    targets = [target for node in nodes_in(function, ast.Assign) for target in node.targets]
     return any(isinstance(target, ast.Subscript) and ast.unparse(target.value) in scores for target in targets)
 
 

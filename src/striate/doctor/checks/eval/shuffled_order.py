@@ -20,7 +20,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import parts
 from striate.doctor.setup.script_source import CONCATENATIONS, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, names_in, receiver_of
+from striate.doctor.setup.syntax import assigned, called, is_operation, names_in, nodes_in, receiver_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -98,7 +98,7 @@ def _sides(node: ast.expr) -> Sequence[ast.expr]:
         return [*node.args, *(word.value for word in node.keywords)]
     if isinstance(node, ast.Compare):
         return [node.left, *node.comparators]
-    return [node.left, node.right] if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) else []
+    return [node.left, node.right] if is_operation(node, ast.Sub) else []
 
 
 def _source_of(node: ast.expr, source: ScriptSource) -> ast.expr:
@@ -189,8 +189,8 @@ def _one_for_each(node: ast.expr, loader: DataLoader[Any], source: ScriptSource)
 def _stored_again(node: ast.expr, source: ScriptSource) -> bool:
     """Whether a variable of an expression is assigned more than once in its function."""
     scope = source.scope_of(node)
-    stored = [part.id for part in ast.walk(scope) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]
-    return any(isinstance(part, ast.Name) and stored.count(part.id) > 1 for part in ast.walk(node))
+    stored = [part.id for part in nodes_in(scope, ast.Name) if isinstance(part.ctx, ast.Store)]
+    return any(stored.count(part.id) > 1 for part in nodes_in(node, ast.Name))
 
 
 def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
@@ -212,7 +212,7 @@ def _gathered_in(scope: ast.AST, source: ScriptSource) -> dict[str, _Gathered]:
             found[owner.id] = own
     for target, value in (pair for part in parts for pair in assigned(part)):
         names = target.elts if isinstance(target, ast.Tuple) else [target]
-        if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div | ast.Mult):  # of a mean over folds
+        if is_operation(value, ast.Div, ast.Mult):  # of a mean over folds
             value = value.left
         made = _source_of(value, source)
         own = found.get(made.id) if isinstance(made, ast.Name) else _passed(value, source) or _passed(made, source)
@@ -277,12 +277,7 @@ def _plain(iterable: ast.expr, target: ast.expr) -> tuple[ast.expr, ast.expr]:
 def _used(iterable: ast.expr, target: ast.expr, parts: Sequence[ast.AST]) -> frozenset[int]:
     batch = _plain(iterable, target)[1]
     columns = batch.elts if isinstance(batch, ast.Tuple) else []
-    read = {
-        node.id
-        for part in parts
-        for node in ast.walk(part)
-        if isinstance(node, ast.Name) and type(node.ctx) is ast.Load
-    }
+    read = {node.id for node in nodes_in(parts, ast.Name) if type(node.ctx) is ast.Load}
     return frozenset(place for place, column in enumerate(columns) if names_in(column) & read)
 
 

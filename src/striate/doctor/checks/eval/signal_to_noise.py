@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.script_source import Function, ScriptSource, Site
-from striate.doctor.setup.syntax import called, names_in
+from striate.doctor.setup.syntax import called, is_operation, names_in, nodes_in
 
 _OF_BYTES = (255, 255**2)
 _OF_SHARES = 1.01
@@ -45,7 +45,7 @@ def peaks_of_bytes(evidence: Evidence) -> Iterator[ast.expr]:
         callers = source.calls_of(function) if function is not None else []
         scopes = [source.scope_of(place.node) for place in (site, *callers)]
         passes_peak = any(len([*call.node.args, *call.node.keywords]) > 2 for call in callers)
-        if peaks and not passes_peak and not any(_in_bytes(part) for scope in scopes for part in ast.walk(scope)):
+        if peaks and not passes_peak and not any(_in_bytes(part) for part in nodes_in(scopes)):
             yield formula
 
 
@@ -77,8 +77,8 @@ def _value(source: ScriptSource, formula: ast.expr, error: ast.expr, number: flo
     """The value of a formula with this number as the error, and 1 for unknown variables; NaN where it fails."""
     name = error.id if isinstance(error, ast.Name) else "error_"
     text = ast.unparse(formula).replace(ast.unparse(error), name)
-    unknown = {part.id: 1.0 for part in ast.walk(formula) if isinstance(part, ast.Name)}
-    if any(isinstance(part, ast.Call) and called(part) not in _PURE for part in ast.walk(ast.parse(text))):
+    unknown = {part.id: 1.0 for part in nodes_in(formula, ast.Name)}
+    if any(called(part) not in _PURE for part in nodes_in(ast.parse(text), ast.Call)):
         return math.nan
     with suppress(Exception):  # of the user's formula
         return float(eval(text, {**unknown, **source.names, name: torch.tensor(number, dtype=torch.float64)}))
@@ -109,6 +109,6 @@ def _is_peak(node: ast.AST) -> bool:
 
 def _in_bytes(node: ast.AST) -> bool:
     """Whether a node scales images to bytes: `images * 255`, `.mul(255)`, `.byte()`."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+    if is_operation(node, ast.Mult):
         return _is_peak(node.left) != _is_peak(node.right)
     return called(node) in ("mul", "mul_", "multiply", "byte", "img_as_ubyte")

@@ -19,6 +19,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import nodes_in
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.module_calls import forward_hooks
 from striate.wording import several
@@ -52,7 +53,7 @@ def _evaluations(source: ScriptSource) -> Iterator[ast.Call]:
         made = source.parent(node)
         if not isinstance(node, ast.Call) or len(functions) != 1 or not isinstance(made, ast.Assign):
             continue
-        named = any(is_accuracy(ast.unparse(part)) for part in ast.walk(made.targets[0]) if isinstance(part, ast.Name))
+        named = any(is_accuracy(ast.unparse(part)) for part in nodes_in(made.targets[0], ast.Name))
         runs = any(source.runs_network(part) for part in ast.walk(functions[0]))
         if named and runs and not has_side_effects(source, functions[0]) and callable(source.value(node.func)):
             yield node

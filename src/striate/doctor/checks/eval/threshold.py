@@ -10,8 +10,9 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import is_binary
 from striate.doctor.setup.script_source import CONCATENATIONS, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
+from striate.doctor.setup.syntax import assigned, called, last_name, nodes_in, receiver_of
 from striate.records import Finding
 
 _DEEPEST = 3
@@ -185,7 +186,7 @@ def _of_one_class(evidence: Evidence) -> Iterator[Finding]:
     """A softmax of predictions where a sample may have several labels, by its targets and the loss."""
     y, source = evidence.samples.y, evidence.source
     losses = [value for value in source.names.values() if isinstance(value, nn.BCEWithLogitsLoss)]
-    if y is None or y.ndim != 2 or y.shape[1] < 2 or not bool(((y == 0) | (y == 1)).all()):
+    if y is None or y.ndim != 2 or y.shape[1] < 2 or not is_binary(y):
         return
     if not (losses or source.calls("binary_cross_entropy_with_logits")) or not bool((y.sum(1) > 1).any()):
         return
@@ -244,7 +245,7 @@ def _origins(source: ScriptSource, scope: ast.AST, value: ast.expr, place: int |
     for part in parts:
         follows = depth and isinstance(part, ast.Call) and not source.runs_network(part)
         makers = source.functions_of(part) if follows and isinstance(part, ast.Call) else []
-        returned = [(maker, node.value) for maker in makers for node in ast.walk(maker) if isinstance(node, ast.Return)]
+        returned = [(maker, node.value) for maker in makers for node in nodes_in(maker, ast.Return)]
         for maker, result in returned:
             if place is not None:
                 result = result.elts[place] if isinstance(result, ast.Tuple) and place < len(result.elts) else None

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import Quality, are_distances, quality
+from striate.doctor.evidence.quality import Quality, are_distances
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.replicas import Replica
@@ -60,7 +60,7 @@ class Fit:
 
 def fit_of(predictions: Predictions) -> Fit:
     """How well predictions fit. Raises NoEvidence where outputs and targets are neither classes nor quantities."""
-    found = quality(predictions.outputs, predictions.targets)
+    found = predictions.quality
     if found is None:
         raise NoEvidence("outputs and targets are neither classes nor quantities")
     return fit_from(found, len(predictions.outputs))

@@ -11,7 +11,6 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import at_rate, rates_are_users, warms_up
 from striate.records import Finding, Remedy
 from striate.wording import percent, several
@@ -58,7 +57,7 @@ def _find_plateau(evidence: Evidence) -> Iterator[Finding]:
 
 def _noisy(evidence: Evidence) -> Iterator[Finding]:
     """A trained network whose loss stays constant at its learning rate, and falls at a tenth of it."""
-    known = quality(evidence.start_training.outputs, evidence.start_training.targets)
+    known = evidence.start_training.quality
     trial = evidence.trial
     half = len(trial.losses) // 2
     own = _mean(trial.losses[half:])
@@ -99,7 +98,7 @@ def _stuck(losses: list[float]) -> bool:
 
 
 def _guesses(predictions: Predictions) -> bool:
-    found = quality(predictions.outputs, predictions.targets)
+    found = predictions.quality
     return found is not None and found.guesses
 
 

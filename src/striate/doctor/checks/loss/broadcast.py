@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import main_tensor, parts, reshuffled, size_of
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, is_operation
 from striate.observe.interventions import change_output
 from striate.records import Finding
 from striate.wording import several, show_shape
@@ -226,24 +225,23 @@ def _among_variables(evidence: Evidence) -> Iterator[Finding]:
             if (found := _all_with_all(outputs, targets, f" in `{site.text}`")) is not None:
                 yield replace(found, where=site.where)
                 return
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Sub) or not _is_measured(source, node):
-                continue
-            named = _is_named(node.left) and _is_named(node.right)  # not `x[:, None] - x`
-            sides = [source.value(node.left), source.value(node.right)]
-            if named and all(isinstance(side, torch.Tensor) and side.is_floating_point() for side in sides):
-                shapes = [tuple(side.shape) for side in sides]
-                for outputs, targets in (shapes, shapes[::-1]):
-                    if (found := _all_with_all(outputs, targets, f" in `{ast.unparse(node)}`")) is not None:
-                        yield replace(found, where=f"{Path(file).name}, line {node.lineno}")
-                        return
+    for node in source.nodes():
+        if not is_operation(node, ast.Sub) or not _is_measured(source, node):
+            continue
+        named = _is_named(node.left) and _is_named(node.right)  # not `x[:, None] - x`
+        sides = [source.value(node.left), source.value(node.right)]
+        if named and all(isinstance(side, torch.Tensor) and side.is_floating_point() for side in sides):
+            shapes = [tuple(side.shape) for side in sides]
+            for outputs, targets in (shapes, shapes[::-1]):
+                if (found := _all_with_all(outputs, targets, f" in `{ast.unparse(node)}`")) is not None:
+                    yield replace(found, where=source.where(node))
+                    return
 
 
 def _elementwise_losses(source: ScriptSource) -> Iterator[ast.Call]:
     """Calls of the script's modules of elementwise losses."""
-    for node in source.nodes():
-        if isinstance(node, ast.Call) and isinstance(source.value(node.func), _MODULES):
+    for node in source.nodes(ast.Call):
+        if isinstance(source.value(node.func), _MODULES):
             yield node
 
 

@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of
 from striate.doctor.evidence.trial import Change, run_trial
-from striate.doctor.setup.batch import main_tensor
+from striate.doctor.setup.batch import is_binary, main_tensor
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_inputs, change_output
 from striate.records import Finding
@@ -152,7 +152,7 @@ def _for_perfect_predictions(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _perfect(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-    if outputs.shape == targets.shape and bool(((targets == 0) | (targets == 1)).all()):
+    if outputs.shape == targets.shape and is_binary(targets):
         inside = bool(((outputs >= 0) & (outputs <= 1)).all())
         return targets.to(outputs.dtype) if inside else None
     if outputs.ndim != targets.ndim + 1 or targets.is_floating_point() or form_of(outputs) != "probabilities":

@@ -17,7 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.evidence.trial_variants import replaced
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import argument, called, last_name
+from striate.doctor.setup.syntax import argument, called, is_operation, last_name
 from striate.records import Finding, Remedy
 from striate.wording import percent, several
 
@@ -114,12 +114,12 @@ def _dropped(call: Call) -> float:
 def _share_kept(source: ScriptSource) -> str:
     """The call of a dropout whose argument is named as the share to keep, such as `nn.Dropout(1 - dropout)`; else
     empty."""
-    for node in (node for node in source.nodes() if isinstance(node, ast.Call)):
+    for node in source.nodes(ast.Call):
         name = called(node)
         if name not in _DROPOUTS and not ("Dropout" in name and hasattr(nn, name)):
             continue
         p = argument(node, int(name in _DROPOUTS), "p")
-        rest = p if isinstance(p, ast.BinOp) and isinstance(p.op, ast.Sub) else None
+        rest = p if is_operation(p, ast.Sub) else None
         kept = rest is not None and ast.unparse(rest.left) in ("1", "1.0") and "drop" in last_name(rest.right).lower()
         if kept or (p is not None and "keep" in last_name(p).lower()):
             return ast.unparse(node)

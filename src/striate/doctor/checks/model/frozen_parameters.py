@@ -21,7 +21,7 @@ from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import assigned, called
+from striate.doctor.setup.syntax import assigned, called, nodes_in
 from striate.records import Finding
 from striate.wording import listed_names, percent, several
 
@@ -156,10 +156,10 @@ def _is_part_of_network(source: ScriptSource, node: ast.expr) -> bool:
     if isinstance(source.value(node), Tensor | nn.Module):
         return True
     return any(
-        isinstance(part, ast.Name) and ast.unparse(part) == ast.unparse(node)
+        ast.unparse(part) == ast.unparse(node)
         for loop in source.loops_of(node)
         if isinstance(loop, ast.For) and any(called(inner) in _OF_A_NETWORK for inner in ast.walk(loop.iter))
-        for part in ast.walk(loop.target)
+        for part in nodes_in(loop.target, ast.Name)
     )
 
 

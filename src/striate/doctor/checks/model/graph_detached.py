@@ -15,7 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.doctor.setup.reached_objects import parameters_held
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, last_name, nodes_in, receiver_of
 from striate.records import Finding
 from striate.wording import listed, listed_names, percent, several
 
@@ -78,7 +78,7 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
         distribution = receiver_of(site.node)
         if isinstance(distribution, ast.Name):
             name = distribution.id
-            stores = [n for n in ast.walk(source.scope_of(site.node)) if isinstance(n, ast.Assign)]
+            stores = list(nodes_in(source.scope_of(site.node), ast.Assign))
             distribution = next(
                 (n.value for n in stores if any(isinstance(t, ast.Name) and t.id == name for t in n.targets)), None
             )
@@ -91,8 +91,7 @@ def _sampled(evidence: Evidence) -> Iterator[Finding]:
             part
             for one in getattr(distribution, "args", [])
             if not _is_setting(source, one, site.node)
-            for part in ast.walk(one)
-            if isinstance(part, ast.Name)
+            for part in nodes_in(one, ast.Name)
         ]
         if distribution is None or called(distribution) not in _REPARAMETERIZED:
             continue
@@ -138,7 +137,7 @@ def _from_network(source: ScriptSource, name: ast.Name, within: bool) -> bool:
     """Whether a variable may hold a network's output: in a module, or in the function that computes it, or as an
     argument that is a variable or the result of a call."""
     function = source.function_of(name)
-    if within or function is None or name.id not in {one.arg for one in ast.walk(function) if isinstance(one, ast.arg)}:
+    if within or function is None or name.id not in {one.arg for one in nodes_in(function, ast.arg)}:
         return True
     calls = (dict(source.arguments(function, site.node)) for site in source.calls_of(function))
     return any(isinstance(arguments.get(name.id), ast.Name | ast.Call) for arguments in calls)

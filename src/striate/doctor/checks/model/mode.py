@@ -16,7 +16,6 @@ from striate.doctor.evidence.call_graph import OUTSIDE_TENSOR, Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import output_of, predict
-from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import passes_planned, steps_an_epoch
 from striate.doctor.setup.batch import copied, leaves, main_tensor, parts
 from striate.models.preserved_state import preserved, same_random_state
@@ -200,7 +199,7 @@ def _statistics_of_one_batch(evidence: Evidence) -> Iterator[Finding]:
                 for batch in measured:
                     output_of(evidence.setup, replica, copied(batch), training=True)
                 predictions = predict(evidence.setup, replica, batches)
-                known = quality(predictions.outputs, predictions.targets)
+                known = predictions.quality
                 losses.append(math.nan if known is None else known.loss)
     finally:
         for name, part in newest.items():
@@ -233,9 +232,7 @@ def _hardly_moves(part: nn.Module, planned: float) -> bool:
 def _is_worse_in_evaluation(evidence: Evidence) -> bool:
     """Whether predictions by running statistics are much worse than by those of each batch, in the loss and the
     accuracy."""
-    by_running, by_batch = (
-        quality(predictions.outputs, predictions.targets) for predictions in (evidence.after, evidence.after_training)
-    )
+    by_running, by_batch = (predictions.quality for predictions in (evidence.after, evidence.after_training))
     if by_running is None or by_batch is None or by_running.loss < _TWICE * by_batch.loss:
         return False
     both = by_running.accuracy, by_batch.accuracy

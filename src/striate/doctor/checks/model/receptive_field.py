@@ -11,11 +11,10 @@ from torch import nn
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.one_step_seen import NOTHING, one_step_seen
-from striate.doctor.checks.model.variants import TriedChange, gain_text, try_change
+from striate.doctor.checks.model.variants import TriedChange, accuracy_after, gain_text, try_change
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.rates import movement
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
@@ -138,7 +137,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         return
     if movement(evidence.trial) == 0:
         raise NoEvidence("no step moves a weight, so the cost of the receptive field cannot be measured")
-    accuracy = _accuracy(evidence)
+    accuracy = accuracy_after(evidence)
     if accuracy > GOOD:
         return
     wider = max(2, min(6, round(1 / last_map.share)))
@@ -168,16 +167,9 @@ def _of_one_step(name: str, steps: int) -> Finding:
 
 def _guesses(evidence: Evidence) -> bool:
     with suppress(NoEvidence):
-        known = quality(evidence.after.outputs, evidence.after.targets)
+        known = evidence.after.quality
         return known is not None and known.guesses
     return False
-
-
-def _accuracy(evidence: Evidence) -> float:
-    try:
-        return evidence.after.accuracy
-    except NoEvidence:
-        return 0.0
 
 
 def _dilate(replica: Replica, times: int) -> None:

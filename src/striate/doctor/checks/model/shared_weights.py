@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.unused_parameters import unused
+from striate.doctor.checks.model.unused_parameters import shapes_of, unused
 from striate.doctor.checks.model.variants import gain_text, try_change
 from striate.doctor.evidence.call_graph import CallGraph, TracedModule
 from striate.doctor.evidence.clock import NoEvidence
@@ -113,7 +113,7 @@ def _called_again(evidence: Evidence, graph: CallGraph) -> Iterator[Finding]:
         if len(calls) < 2 or not _in_a_row(graph, calls):
             continue
         module = calls[0].module
-        original = next((other for other, sizes in idle.items() if sizes == _sizes(module) and other != name), "")
+        original = next((other for other, sizes in idle.items() if sizes == shapes_of(module) and other != name), "")
         if original:
             yield _instead_of(name, original, len(calls))
             return
@@ -128,11 +128,7 @@ def _idle(evidence: Evidence) -> dict[str, list[tuple[int, ...]]]:
     except NoEvidence:
         return {}
     layers = dict.fromkeys(name.rpartition(".")[0] for name in names)
-    return {layer: _sizes(evidence.setup.model.get_submodule(layer)) for layer in layers if layer}
-
-
-def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
-    return [tuple(parameter.shape) for parameter in module.parameters()]
+    return {layer: shapes_of(evidence.setup.model.get_submodule(layer)) for layer in layers if layer}
 
 
 def _learns(module: nn.Module) -> bool:

@@ -10,9 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.variants import BETTER, gain_text, try_change
+from striate.doctor.checks.model.variants import BETTER, accuracy_after, gain_text, try_change
 from striate.doctor.evidence.call_graph import Call, CallGraph
-from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.replicas import Replica
@@ -70,7 +69,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     remedy = try_change(evidence, "less stride", change, ANY if len(idle) > 1 else BETTER)
     better = remedy is not None and remedy.better
     # A single one may be intended to mix channels; several ones are not.
-    many = len(idle or early) > 1 and (remedy is None or _accuracy(evidence) < POOR)
+    many = len(idle or early) > 1 and (remedy is None or accuracy_after(evidence, unknown=1.0) < POOR)
     severity = "warning" if better or many or any(map(_is_oversized, idle)) else "note"
     yield _finding(
         evidence,
@@ -79,13 +78,6 @@ def run(evidence: Evidence) -> Iterator[Finding]:
         severity,
         gain_text(remedy, "with stride 2 in the first layer that strides and 1 in the others"),
     )
-
-
-def _accuracy(evidence: Evidence) -> float:
-    try:
-        return evidence.after.accuracy
-    except NoEvidence:
-        return 1.0
 
 
 def _no_map_left(graph: CallGraph) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.variants import try_change
+from striate.doctor.checks.model.variants import accuracy_after, try_change
 from striate.doctor.evidence.call_graph import Call, CallGraph
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -53,7 +53,7 @@ def run(evidence: Evidence) -> Iterator[Finding]:
     remedy = try_change(evidence, "wider", change) if _can_widen(evidence.fresh.model, neck) else None
     if remedy is not None and not remedy.better:
         return
-    if remedy is None and _accuracy(evidence) > POOR:
+    if remedy is None and accuracy_after(evidence) > POOR:
         return
     classes = "" if not evidence.setup.classifies else f" for {several(evidence.classes, 'class', 'classes')}"
     numbers = "value per sample passes" if neck.width == 1 else "values per sample pass"
@@ -152,13 +152,6 @@ def _wider(part: nn.Module, old: int, before: bool, after: bool) -> nn.Module | 
         norm: type[nn.Module] = type(part)
         return norm(WIDE)
     return None
-
-
-def _accuracy(evidence: Evidence) -> float:
-    try:
-        return evidence.after.accuracy
-    except NoEvidence:
-        return 0.0
 
 
 TOO_SMALL = Check(

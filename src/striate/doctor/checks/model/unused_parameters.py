@@ -72,14 +72,14 @@ def _called_twice(evidence: Evidence, layers: list[str]) -> str:
     for call in evidence.graph.modules:
         counts[call.name] = counts.get(call.name, 0) + 1
     for idle in layers:
-        sizes = _sizes(model.get_submodule(idle)) if idle in dict(model.named_modules()) else None
+        sizes = shapes_of(model.get_submodule(idle)) if idle in dict(model.named_modules()) else None
         for name, count in counts.items():
-            if count > 1 and sizes and not name.startswith("*") and _sizes(model.get_submodule(name)) == sizes:
+            if count > 1 and sizes and not name.startswith("*") and shapes_of(model.get_submodule(name)) == sizes:
                 return name
     return ""
 
 
-def _sizes(module: nn.Module) -> list[tuple[int, ...]]:
+def shapes_of(module: nn.Module) -> list[tuple[int, ...]]:
     return [tuple(parameter.shape) for parameter in module.parameters()]
 
 

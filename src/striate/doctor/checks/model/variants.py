@@ -54,6 +54,14 @@ def try_change(evidence: Evidence, name: str, change: Change, times: float = BET
     return TriedChange(other.beats(own, times), text, trial)
 
 
+def accuracy_after(evidence: Evidence, unknown: float = 0.0) -> float:
+    """The accuracy for training samples after the trial; `unknown` where outputs are no class scores."""
+    try:
+        return evidence.after.accuracy
+    except NoEvidence:
+        return unknown
+
+
 def gain_text(remedy: TriedChange | None, words: str) -> str:
     """The text to add to `measured`; empty if the change was not tried, or is no better."""
     return "" if remedy is None else remedy.gain_text(words)

@@ -11,7 +11,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.evaluated.never_updated import networks_by_name
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, is_constant, is_operation, nodes_in, receiver_of
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -50,7 +50,7 @@ def _after_training(evidence: Evidence) -> Iterator[Finding]:
     wrapper = next((called(owner) for owner in saved if owner is not None and called(owner) in _WRAPPERS), "")
     if not trained and not wrapper:
         return
-    if any(isinstance(node, ast.Constant) and node.value == _WRAPPED for node in nodes):
+    if any(is_constant(node, _WRAPPED) for node in nodes):
         return  # the script removes the prefix
     if any(isinstance(node, ast.Attribute) and ast.unparse(node).endswith(".module.state_dict") for node in nodes):
         return
@@ -176,7 +176,7 @@ def _entries(node: ast.expr) -> dict[str, ast.expr]:
 def _file(node: ast.expr) -> str:
     """The name of a file in an expression: the last string in `os.path.join(folder, "best.pth")`, or else the
     expression."""
-    texts = [part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+    texts = [part.value for part in nodes_in(node, ast.Constant) if isinstance(part.value, str)]
     return texts[-1] if texts else ast.unparse(node)
 
 
@@ -190,7 +190,7 @@ def _lax_loads(source: ScriptSource) -> Iterator[Site]:
 def _prefix(key: ast.expr) -> str:
     """The constant with which a name begins: `f"model.{k}"`, `"model." + k`."""
     first = key.values[0] if isinstance(key, ast.JoinedStr) and key.values else None
-    if isinstance(key, ast.BinOp) and isinstance(key.op, ast.Add):
+    if is_operation(key, ast.Add):
         first = key.left
     return first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else ""
 

@@ -21,7 +21,7 @@ from striate.doctor.evidence.trial import CLOSE_STEPS, Change, Trial, go_on
 from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, is_operation, last_name, nodes_in, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -147,7 +147,7 @@ def _divides_by_a_name(source: ScriptSource) -> bool:
     for site in source.calls("backward"):
         owner = receiver_of(site.node)
         owner = owner.args[0] if isinstance(owner, ast.Call) and owner.args else owner  # `scaler.scale(…)`
-        if site.often == "batch" and isinstance(owner, ast.BinOp) and isinstance(owner.op, ast.Div):
+        if site.often == "batch" and is_operation(owner, ast.Div):
             return isinstance(owner.right, ast.Name | ast.Attribute)
     return False
 
@@ -159,7 +159,7 @@ def _scales_gradients(source: ScriptSource) -> bool:
         for node in source.nodes()
         if called(node) in _SCALING or (isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div | ast.Mult))
     )
-    return any(isinstance(part, ast.Attribute) and part.attr == "grad" for node in scaling for part in ast.walk(node))
+    return any(part.attr == "grad" for part in nodes_in(scaling, ast.Attribute))
 
 
 def _divide(replica: Replica, count: int) -> None:
@@ -248,11 +248,7 @@ def _period_name(source: ScriptSource, step: Site) -> str:
         if isinstance(part, ast.For | ast.While | ast.FunctionDef):
             break
         for node in ast.walk(part.test) if isinstance(part, ast.If) else ():
-            if (
-                isinstance(node, ast.BinOp)
-                and isinstance(node.op, ast.Mod)
-                and _ACCUMULATED.search(last_name(node.right))
-            ):
+            if is_operation(node, ast.Mod) and _ACCUMULATED.search(last_name(node.right)):
                 return ast.unparse(node.right)
     return ""
 

@@ -50,22 +50,21 @@ def _find_closure(evidence: Evidence) -> Iterator[Finding]:
     most = int(optimizer.param_groups[0]["max_iter"])
     closures = [site.node.args[0] for site in source.calls("step") if site.node.args]
     names = {node.id for node in closures if isinstance(node, ast.Name)}
-    for tree in source.trees.values() if most > 1 else ():
-        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names):
-            inside = [called(node) for node in ast.walk(function)]
-            if "backward" not in inside or any("zero_grad" in name for name in inside):
-                continue
-            yield Finding(
-                code="optim.missing-zero-grad",
-                severity="error",
-                where=f"line {function.lineno}",
-                measured=f"`{function.name}` runs backward and clears no gradients, and L-BFGS calls it up to {most} "
-                "times in a step",
-                threshold="a closure without zero_grad, for an optimizer that calls it more than once in a step",
-                why="Each gradient is the sum of all before it: the steps do not follow the gradient of the loss.",
-                remedy=f"`optimizer.zero_grad()` as the first line of `{function.name}`",
-            )
-            return
+    for function in (node for node in source.nodes(ast.FunctionDef) if node.name in names) if most > 1 else ():
+        inside = [called(node) for node in ast.walk(function)]
+        if "backward" not in inside or any("zero_grad" in name for name in inside):
+            continue
+        yield Finding(
+            code="optim.missing-zero-grad",
+            severity="error",
+            where=f"line {function.lineno}",
+            measured=f"`{function.name}` runs backward and clears no gradients, and L-BFGS calls it up to {most} "
+            "times in a step",
+            threshold="a closure without zero_grad, for an optimizer that calls it more than once in a step",
+            why="Each gradient is the sum of all before it: the steps do not follow the gradient of the loss.",
+            remedy=f"`optimizer.zero_grad()` as the first line of `{function.name}`",
+        )
+        return
 
 
 def _find_zero_grad(evidence: Evidence) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from striate.doctor.evidence.trial_variants import optimized, unchanged_paramete
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, nodes_in, receiver_of
 from striate.records import Finding
 from striate.wording import listed_names, percent, several
 
@@ -67,26 +67,25 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
     held = parameters_held(optimizer, *reached_optimizers(source.names))
     if any(site.often != "once" for site in source.calls("add_param_group", type(optimizer).__name__)):
         return None
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            if not _unfreezes(node) or source.often(node, file) == "once" or _creates_optimizer_later(source, node):
-                continue
-            part = _unfrozen(source, node)
-            missing = [] if part is None else [name for name, p in part.named_parameters() if id(p) not in held]
-            if not missing:
-                continue
-            return Finding(
-                code="optim.parameters-missing",
-                severity="error",
-                where=f"line {getattr(node, 'lineno', 0)}",
-                measured=f"`{ast.unparse(node)}` unfreezes parameters that are in no parameter group of the "
-                f"optimizer: {listed_names(missing)}",
-                threshold="frozen parameters that no optimizer holds, and that a later epoch unfreezes",
-                why="They get gradients from then on, but never change.",
-                remedy="Make the optimizer with all parameters, "
-                f"`torch.optim.{type(optimizer).__name__}(model.parameters(), …)`: it skips those that have no "
-                f"gradient. Or add these when they are unfrozen: `optimizer.add_param_group({{'params': …}})`.",
-            )
+    for node in source.nodes():
+        if not _unfreezes(node) or source.often(node) == "once" or _creates_optimizer_later(source, node):
+            continue
+        part = _unfrozen(source, node)
+        missing = [] if part is None else [name for name, p in part.named_parameters() if id(p) not in held]
+        if not missing:
+            continue
+        return Finding(
+            code="optim.parameters-missing",
+            severity="error",
+            where=f"line {getattr(node, 'lineno', 0)}",
+            measured=f"`{ast.unparse(node)}` unfreezes parameters that are in no parameter group of the "
+            f"optimizer: {listed_names(missing)}",
+            threshold="frozen parameters that no optimizer holds, and that a later epoch unfreezes",
+            why="They get gradients from then on, but never change.",
+            remedy="Make the optimizer with all parameters, "
+            f"`torch.optim.{type(optimizer).__name__}(model.parameters(), …)`: it skips those that have no "
+            f"gradient. Or add these when they are unfrozen: `optimizer.add_param_group({{'params': …}})`.",
+        )
     return None
 
 
@@ -94,7 +93,7 @@ def _creates_optimizer_later(source: ScriptSource, node: ast.AST) -> bool:
     """Whether the script creates an optimizer after a node, in the same function or in one that it calls there."""
     later = [other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno]  # type: ignore[attr-defined]
     inner = [known for other in later if isinstance(other, ast.Call) for known in source.functions_of(other)]
-    later += [part for known in inner for part in ast.walk(known)]
+    later += list(nodes_in(inner))
     kinds = (getattr(torch.optim, called(other), None) for other in later)
     return any(isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) for kind in kinds)
 

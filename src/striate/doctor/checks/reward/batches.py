@@ -13,7 +13,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import Path, altered, leaf, leaves
+from striate.doctor.setup.batch import Path, altered, is_binary, leaf, leaves
 from striate.errors import StriateError
 from striate.records import Finding
 from striate.tasks.control.doctor import observation_same, reward_values, terminal_lost
@@ -51,7 +51,7 @@ def _places(batch: Any) -> dict[str, Path] | None:
 
 
 def _is_flag(part: torch.Tensor) -> bool:
-    return part.is_floating_point() and bool(((part == 0) | (part == 1)).all())
+    return part.is_floating_point() and is_binary(part)
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:

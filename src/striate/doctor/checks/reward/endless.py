@@ -9,7 +9,7 @@ import numpy as np
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.reward.replay_buffer import find_replay_buffer
-from striate.doctor.checks.reward.target_stale import bootstraps_of, where
+from striate.doctor.checks.reward.target_stale import bootstraps_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps
 from striate.doctor.setup.script_source import ScriptSource
@@ -25,12 +25,12 @@ def _endless(evidence: Evidence) -> Iterator[Finding]:
         value = source.value(bootstrap.discount)
         if not isinstance(value, int | float) or value < 1:
             continue
-        limits = [_limit(source, node) for node, _ in environment_steps(source)]
+        limits = [_limit(source, node) for node in environment_steps(source)]
         if value == 1 and (any(limit is not None for limit in limits) or _ends_by_itself(source)):
             continue
         yield ENDLESS.finding(
             severity="error" if value > 1 else "warning",
-            where=where(bootstrap),
+            where=source.where(bootstrap.node),
             measured=f"`{ast.unparse(bootstrap.discount)}` is {value:g}, and the environment has no step limit",
             why="The value of a state is a sum over all later rewards: if episodes may never end, it grows as long "
             "as training lasts.",

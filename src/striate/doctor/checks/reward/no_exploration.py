@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.optim.schedule.rate_functions import numbers_of_steps
@@ -24,8 +23,8 @@ _CHANCE = (*_DRAWS, "sample", "multinomial", "randint", "choice", "choices", "in
 _BUFFER = re.compile(r"buffer|memory|replay|^rb$|dataset|loader", re.IGNORECASE)
 
 
-def played_steps(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call, str]]]:
-    """The script, and its calls of environments' `step`, each with its file. Raises NoEvidence where there are none."""
+def played_steps(evidence: Evidence) -> tuple[ScriptSource, list[ast.Call]]:
+    """The script, and its calls of environments' `step`. Raises NoEvidence where there are none."""
     source = evidence.source
     steps = environment_steps(source)
     if not steps:
@@ -35,31 +34,30 @@ def played_steps(evidence: Evidence) -> tuple[ScriptSource, list[tuple[ast.Call,
 
 def _explores(evidence: Evidence) -> Iterator[Finding]:
     source, steps = played_steps(evidence)
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Compare) or len(node.comparators) != 1:
-                continue
-            sides = (node.left, node.comparators[0])
-            limit = next((b for a, b in (sides, sides[::-1]) if called(a) in _DRAWS), None)
-            if limit is None or _before_training(source, node):
-                continue
-            value = _constant(source, limit)
-            where = f"{Path(file).name}, line {node.lineno}"
-            if value is None:
-                yield from _scheduled(source, node, limit, where)
-            elif value <= 0:
-                yield explores_never(where, f"`{ast.unparse(limit)}` is {value:g} and never changes")
-            elif value >= CONSTANT:
-                measured = (
-                    f"`{ast.unparse(limit)}` is {value:g} and never changes: the share of random actions stays the same"
-                )
-                yield explores_always(where, measured)
-            return
-    call, file = steps[0]
-    greedy = all(step.args and _greedy(source, step) for step, _ in steps)
+    for node in source.nodes(ast.Compare):
+        if len(node.comparators) != 1:
+            continue
+        sides = (node.left, node.comparators[0])
+        limit = next((b for a, b in (sides, sides[::-1]) if called(a) in _DRAWS), None)
+        if limit is None or _before_training(source, node):
+            continue
+        value = _constant(source, limit)
+        where = source.where(node)
+        if value is None:
+            yield from _scheduled(source, node, limit, where)
+        elif value <= 0:
+            yield explores_never(where, f"`{ast.unparse(limit)}` is {value:g} and never changes")
+        elif value >= CONSTANT:
+            measured = (
+                f"`{ast.unparse(limit)}` is {value:g} and never changes: the share of random actions stays the same"
+            )
+            yield explores_always(where, measured)
+        return
+    greedy = all(step.args and _greedy(source, step) for step in steps)
     if greedy and not any(map(_acts_randomly, source.trees.values())):
-        where = f"{Path(file).name}, line {call.lineno}"
-        yield explores_never(where, f"`{ast.unparse(call)}` always gets the best action known (argmax)")
+        yield explores_never(
+            source.where(steps[0]), f"`{ast.unparse(steps[0])}` always gets the best action known (argmax)"
+        )
 
 
 def _scheduled(source: ScriptSource, node: ast.AST, limit: ast.expr, where: str) -> Iterator[Finding]:
@@ -81,7 +79,7 @@ def _before_training(source: ScriptSource, node: ast.AST) -> bool:
     function, (file, first, last) = source.function_of(node), source.loop
     if not isinstance(function, ast.FunctionDef):
         return False
-    if function.lineno <= first and last <= (function.end_lineno or 0) and function in ast.walk(source.trees[file]):
+    if function.lineno <= first and last <= (function.end_lineno or 0) and source.file_of(function) == file:
         return False
     sites = source.calls_of(function)
     return bool(sites) and all(
@@ -121,8 +119,8 @@ def _greedy(source: ScriptSource, call: ast.Call) -> bool:
     """Whether the action of a step is an argmax, in the code around the call or in functions that it uses."""
     parts = list(origins(source.scope_of(call), call.args[0]))
     names = {called(part) for part in parts}
-    for node in source.nodes():
-        if isinstance(node, ast.FunctionDef) and node.name in names:
+    for node in source.nodes(ast.FunctionDef):
+        if node.name in names:
             parts += list(ast.walk(node))
     return any(called(part) == "argmax" for part in parts)
 

@@ -16,7 +16,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.reward_code import name_or_key, network_called, origins
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, receiver_of, says_no_gradient
+from striate.doctor.setup.syntax import called, is_operation, nodes_in, receiver_of, says_no_gradient
 from striate.records import Finding
 
 _CUT = ("detach", "item", "tolist", "numpy")
@@ -79,7 +79,7 @@ def _recorded_without_gradient(source: ScriptSource) -> Iterator[Finding]:
             continue
         if not any(GAIN.search(name_or_key(part)) for part in parts) or any(value.requires_grad for value in tensors):
             continue
-        others: list[ast.expr] = [part for part in ast.walk(node) if isinstance(part, ast.Call)]
+        others: list[ast.expr] = list(nodes_in(node, ast.Call))
         others += [part for part in parts if not GAIN.search(name_or_key(part))]
         sources = (origin for part in others for origin in (part, *origins(source.scope_of(node), part)))
         if not all(_is_recorded(source, part) for part in logs) and any(
@@ -110,7 +110,7 @@ def _is_recorded(source: ScriptSource, part: ast.expr) -> bool:
 
 
 def _is_product(node: ast.AST) -> TypeGuard[ast.BinOp]:
-    return isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
+    return is_operation(node, ast.Mult)
 
 
 def _may_have_gradient(source: ScriptSource, part: ast.AST) -> bool:

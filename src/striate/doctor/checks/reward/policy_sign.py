@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name
+from striate.doctor.setup.syntax import called, is_operation, last_name
 from striate.records import Finding
 
 LOG_PROBABILITY = re.compile(
@@ -34,7 +34,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if any(_negated(n) and not source.without_gradient(n) for n in nodes):
         return
     for node in nodes:
-        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+        if not is_operation(node, ast.Mult):
             continue
         if _is(node.left, LOG_PROBABILITY) + _is(node.right, LOG_PROBABILITY) != 1:
             continue

@@ -26,7 +26,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.reward_code import environment_steps
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, receiver_of
+from striate.doctor.setup.syntax import called, is_operation, last_name, nodes_in, receiver_of
 from striate.records import Finding
 from striate.tasks.control.doctor import LARGEST, experience_findings, reward_values
 from striate.wording import several
@@ -91,21 +91,19 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _stores_several(source: ScriptSource) -> bool:
     """Whether the reward of a step is stored more than once, as for mirrored moves, or in an inner loop, as for several
     environments, so that neighbors in the buffer are not in the order of time."""
-    for call, _ in environment_steps(source):
+    for call in environment_steps(source):
         statement, loop = source.parent(call), next(iter(source.loops_of(call)), None)
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         results = {last_name(part) for part in target.elts[:2]} if isinstance(target, ast.Tuple) else set[str]()
         if loop is None or not results:
             continue
         nodes = list(ast.walk(loop))
-        alternatives = {
-            id(part) for node in nodes if isinstance(node, ast.If) for one in node.orelse for part in ast.walk(one)
-        }
+        alternatives = {id(part) for node in nodes if isinstance(node, ast.If) for part in nodes_in(node.orelse)}
         stored = set[str]()
         for node in nodes:
             if not isinstance(node, ast.Call) or receiver_of(node) is None or id(node) in alternatives:
                 continue
-            if not results <= {last_name(part) for argument in node.args for part in ast.walk(argument)}:
+            if not results <= {last_name(part) for part in nodes_in(node.args)}:
                 continue
             if ast.unparse(node.func) in stored or source.loops_of(node)[0] is not loop:
                 return True
@@ -145,8 +143,8 @@ def _learns_large_values(source: ScriptSource) -> bool:
     for node in source.nodes():
         if isinstance(node, ast.Call) and (called(node) in _ERRORS or isinstance(source.value(node.func), _LOSSES)):
             compared += node.args
-        if called(node) in ("pow", "square") or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Pow)):
-            errors = (part for part in ast.walk(node) if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Sub))
+        if called(node) in ("pow", "square") or is_operation(node, ast.Pow):
+            errors = (part for part in ast.walk(node) if is_operation(part, ast.Sub))
             compared += [side for part in errors for side in (part.left, part.right)]
     return any(_is_large(source, part) for part in compared)
 

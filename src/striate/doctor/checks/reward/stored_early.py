@@ -6,27 +6,23 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.checks.reward.no_exploration import played_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import environment_steps
-from striate.doctor.setup.syntax import called, names_in, receiver_of, stored_in
+from striate.doctor.setup.syntax import called, names_in, nodes_in, receiver_of, stored_in
 from striate.records import Finding
 
 _REWARD = re.compile(r"^r$|rew", re.IGNORECASE)
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    source = evidence.source
-    steps = environment_steps(source)
-    if not steps:
-        raise NoEvidence("no environment is played")
+    source, steps = played_steps(evidence)
     if (finding := next(_overwritten(evidence), None)) is not None:
         yield finding
         return
-    for call, file in steps:
+    for call in steps:
         statement = source.parent(call)
         block = next((b for b in _blocks(source.parent(statement)) if statement in b), []) if statement else []
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Tuple):
@@ -41,7 +37,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             if shared:
                 yield STORED_EARLY.finding(
                     severity="error",
-                    where=f"{Path(file).name}, line {call.lineno}",
+                    where=source.where(call),
                     measured=f"`{reward}` is stored at {min(shared)} with the action, before `{ast.unparse(call)}` "
                     "returns the reward for it: it is the reward of the action before",
                     limit="a reward is stored with an action before the step that returns it, and not after it",
@@ -54,7 +50,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 def _overwritten(evidence: Evidence) -> Iterator[Finding]:
     """`obs = next_obs` after the step and before `buffer.add(obs, next_obs, action, reward, done)`."""
     source = evidence.source
-    for call, file in environment_steps(source):
+    for call in environment_steps(source):
         statement = source.parent(call)
         block = next((b for b in _blocks(source.parent(statement)) if statement in b), []) if statement else []
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Tuple) or not block:
@@ -73,7 +69,7 @@ def _overwritten(evidence: Evidence) -> Iterator[Finding]:
                     if {own, following} <= names:
                         yield STORED_EARLY.finding(
                             severity="error",
-                            where=f"{Path(file).name}, line {later.lineno}",
+                            where=source.where(later),
                             measured=f"`{own} = {following}` runs before `{ast.unparse(later)}`: each transition "
                             "leads from a state to itself, with the action of the one before",
                             limit="an observation is replaced by the next one before both are stored",
@@ -91,7 +87,7 @@ def _blocks(node: ast.AST | None) -> Iterator[list[ast.stmt]]:
 def _stored(statements: list[ast.stmt], names: set[str]) -> set[str]:
     """The places where variables of these names are stored: `[t]` of `buffer[t] = action`, or `append`."""
     places = set[str]()
-    for node in (node for statement in statements for node in ast.walk(statement)):
+    for node in nodes_in(statements):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
             place, value = f"[{ast.unparse(node.targets[0].slice)}]", [node.value]
         elif isinstance(node, ast.Call) and called(node) == "append" and receiver_of(node) is not None:

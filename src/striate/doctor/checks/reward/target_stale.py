@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -24,7 +23,7 @@ from striate.doctor.setup.reward_code import (
     optimized,
 )
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of, variable_of
+from striate.doctor.setup.syntax import called, is_operation, last_name, names_in, nodes_in, receiver_of, variable_of
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
 
@@ -36,11 +35,6 @@ def bootstraps_of(evidence: Evidence) -> tuple[ScriptSource, list[Bootstrap]]:
     if not known:
         raise NoEvidence("nothing is learned from discounted values of later states")
     return source, known
-
-
-def where(bootstrap: Bootstrap) -> str:
-    """The file and line of a bootstrap, for a finding."""
-    return f"{Path(bootstrap.file).name}, line {bootstrap.node.lineno}"
 
 
 def _target_stale(evidence: Evidence) -> Iterator[Finding]:
@@ -59,15 +53,13 @@ def _target_stale(evidence: Evidence) -> Iterator[Finding]:
             name = _last(function)
             names = {name} | _names_in_loops(source, name)
             tensors = _memory(list(value.parameters()))
-            repeated = [
-                _repeats(source, node, file) for each in names for node, file in _updates(source, each, tensors)
-            ]
+            repeated = [_repeats(source, node) for each in names for node in _updates(source, each, tensors)]
             if any(repeated):
                 continue
             once = "gets new weights only once" if repeated else "never gets new weights"
             yield TARGET_STALE.finding(
                 severity="error",
-                where=where(bootstrap),
+                where=source.where(bootstrap.node),
                 measured=f"the target network `{name}` {once}",
                 why="All targets are values of an untrained network: rewards that come later are never learned.",
                 remedy=f"`if step % 1000 == 0: {ast.unparse(function)}.load_state_dict(network.state_dict())` in the "
@@ -107,30 +99,32 @@ def _memory(tensors: object) -> set[int]:
     return {tensor.data_ptr() for tensor in tensors_in(tensors)}
 
 
-def _updates(source: ScriptSource, name: str, tensors: set[int]) -> Iterator[tuple[ast.AST, str]]:
-    """The nodes that change the weights of a network of this name, or may, each with its file: they load a state, loop
+def _updates(source: ScriptSource, name: str, tensors: set[int]) -> Iterator[ast.AST]:
+    """The nodes that change the weights of a network of this name, or may: they load a state, loop
     over its parameters or a list of them, or pass it to a function that is named for updates. `tensors`: the memory
     addresses of its parameters."""
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                receiver = receiver_of(node)
-                loads = called(node) == "load_state_dict" and receiver is not None and _last(receiver) == name
-                loads = loads and not (node.args and _is_own_state(node.args[0], name))
-                words = ("update", "sync", "polyak", "copy", "soft", "ema")
-                passed = [part for part in node.args if _last(part) == name]
-                passed = passed if any(word in called(node).lower() for word in words) else []
-                listed = called(node).startswith("_foreach_") and not tensors.isdisjoint(_listed(source, node.args[:1]))
-                updates = passed and called(node) != "deepcopy" and not _only_runs(source, node, passed[0])
-                if listed or loads or updates:
-                    yield node, file
-            elif isinstance(node, ast.For):
-                loops = _goes_through(node.iter, name) or tensors & _listed(source, [node.iter, *_zipped(node)])
-                if loops and not _only_reads(node, _variables(source, node, name, tensors)):
-                    yield node, file
-            elif isinstance(node, ast.Assign) and any(_last(part) == name for part in node.targets):
-                copies = any(called(part) == "deepcopy" for part in ast.walk(node.value))
-                yield from [(node, file)] * copies
+    for node in source.nodes():
+        if isinstance(node, ast.Call):
+            receiver = receiver_of(node)
+            loads = called(node) == "load_state_dict" and receiver is not None and _last(receiver) == name
+            loads = loads and not (node.args and _is_own_state(node.args[0], name))
+            words = ("update", "sync", "polyak", "copy", "soft", "ema")
+            passed = [part for part in node.args if _last(part) == name]
+            passed = passed if any(word in called(node).lower() for word in words) else []
+            listed = called(node).startswith("_foreach_") and not tensors.isdisjoint(_listed(source, node.args[:1]))
+            updates = passed and called(node) != "deepcopy" and not _only_runs(source, node, passed[0])
+            if listed or loads or updates:
+                yield node
+        elif isinstance(node, ast.For):
+            loops = _goes_through(node.iter, name) or tensors & _listed(source, [node.iter, *_zipped(node)])
+            if loops and not _only_reads(node, _variables(source, node, name, tensors)):
+                yield node
+        elif (
+            isinstance(node, ast.Assign)
+            and name in map(_last, node.targets)
+            and any(called(part) == "deepcopy" for part in ast.walk(node.value))
+        ):
+            yield node
 
 
 def _only_runs(source: ScriptSource, call: ast.Call, network: ast.expr) -> bool:
@@ -138,7 +132,7 @@ def _only_runs(source: ScriptSource, call: ast.Call, network: ast.expr) -> bool:
     functions = source.functions_of(call)
     for function in functions:
         name = source.parameter_of(function, call, network)
-        used = [part for part in ast.walk(function) if isinstance(part, ast.Name) and part.id == name]
+        used = [part for part in nodes_in(function, ast.Name) if part.id == name]
         runs = [part for part in used if isinstance(outer := source.parent(part), ast.Call) and outer.func is part]
         if not name or len(runs) < len(used):
             return False
@@ -152,9 +146,7 @@ def _is_own_state(state: ast.expr, name: str) -> bool:
 
 
 def _goes_through(node: ast.expr, name: str) -> bool:
-    calls = [
-        part for part in ast.walk(node) if isinstance(part, ast.Call) and called(part) in ("parameters", "state_dict")
-    ]
+    calls = [part for part in nodes_in(node, ast.Call) if called(part) in ("parameters", "state_dict")]
     return any((receiver := receiver_of(call)) is not None and _last(receiver) == name for call in calls)
 
 
@@ -190,17 +182,16 @@ def _only_reads(loop: ast.For, own: set[str]) -> bool:
     return bool(own) and len(places) == len(loop.body) and bool(written) and written <= others
 
 
-def _repeats(source: ScriptSource, node: ast.AST, file: str) -> bool:
+def _repeats(source: ScriptSource, node: ast.AST) -> bool:
     """Whether a node runs repeatedly; not under `if step % n == 0` with an n beyond the number of steps."""
-    if source.often(node, file) == "once":
+    if source.often(node) == "once":
         return False
-    for around in source.enclosing(node):
-        if isinstance(around, ast.If):
-            for part in ast.walk(around.test):
-                if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mod):
-                    every, steps = source.value(part.right), _steps(source, node)
-                    if isinstance(every, int) and steps is not None and every > steps:
-                        return False
+    for around in source.enclosing(node, ast.If):
+        for part in ast.walk(around.test):
+            if is_operation(part, ast.Mod):
+                every, steps = source.value(part.right), _steps(source, node)
+                if isinstance(every, int) and steps is not None and every > steps:
+                    return False
     return True
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.reward.target_stale import bootstraps_of, where
+from striate.doctor.checks.reward.target_stale import bootstraps_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import only_at_ends, recorded_bootstraps
 from striate.records import Finding
@@ -23,7 +23,7 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
     inverted = next((part for part in known if only_at_ends(source, part)), None)
     if inverted is not None:
         yield terminal_lost(
-            where(inverted),
+            source.where(inverted.node),
             f"`{ast.unparse(inverted.node)}` counts the value of the next state only where the episode has ended",
             threshold=TERMINAL_LOST.threshold,
             remedy="use `(1 - terminated)` instead, with `terminated` of env.step as a float",
@@ -33,7 +33,7 @@ def _terminal_lost(evidence: Evidence) -> Iterator[Finding]:
     if not lost or len(lost) < len(known):
         return
     yield terminal_lost(
-        where(lost[0]),
+        source.where(lost[0].node),
         f"`{ast.unparse(lost[0].node)}` counts the value of the next state even where the episode has ended",
         threshold=TERMINAL_LOST.threshold,
         remedy=f"`{ast.unparse(lost[0].node)} * (1 - terminated)`, with `terminated` of env.step as a float",

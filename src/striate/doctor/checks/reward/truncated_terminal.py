@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from itertools import takewhile
-from pathlib import Path
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.reward.no_exploration import played_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reward_code import own_nodes
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, names_in
+from striate.doctor.setup.syntax import called, last_name, names_in, nodes_in
 from striate.records import Finding
 from striate.tasks.control.doctor import terminal_lost, truncated_terminal
 
@@ -22,8 +21,8 @@ _ENDED = ("term", "done")
 
 def _truncated(evidence: Evidence) -> Iterator[Finding]:
     source, steps = played_steps(evidence)
-    for call, file in steps:
-        statement = next((node for node in source.enclosing(call) if isinstance(node, ast.Assign)), None)
+    for call in steps:
+        statement = next(source.enclosing(call, ast.Assign), None)
         target = None if statement is None else statement.targets[0]
         if not isinstance(target, ast.Tuple) or len(target.elts) not in (4, 5):
             continue
@@ -36,7 +35,7 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
             and _only_together(source, scope, truncated, terminated)
         ):
             yield terminal_lost(
-                f"{Path(file).name}, line {call.lineno}",
+                source.where(call),
                 f"`{ast.unparse(target)} = {ast.unparse(call)}` stores the flag for termination as `{terminated}`, "
                 f"and the flag for truncation as `{truncated}`",
                 threshold=TRUNCATED_TERMINAL.threshold,
@@ -47,16 +46,16 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
         for node in own_nodes(scope):
             if not isinstance(node, ast.Call) or called(node) not in _STORES or _excludes(node, truncated):
                 continue
-            for part in (part for one in node.args for part in ast.walk(one) if isinstance(part, ast.BoolOp)):
+            for part in nodes_in(node.args, ast.BoolOp):
                 if {terminated, truncated} <= names_in(part):
-                    yield _stored_as_end(file, node, ast.unparse(part), terminated)
+                    yield _stored_as_end(source, node, ast.unparse(part), terminated)
                     return
-            names = [part.id for one in node.args for part in ast.walk(one) if isinstance(part, ast.Name)]
-            names += [part.id for word in node.keywords for part in ast.walk(word.value) if isinstance(part, ast.Name)]
+            names = [part.id for part in nodes_in(node.args, ast.Name)]
+            names += [part.id for word in node.keywords for part in nodes_in(word.value, ast.Name)]
             if len(names) < 4 or terminated in names:
                 continue
             if name := next(iter(both & set(names)), ""):
-                yield _stored_as_end(file, node, name, terminated)
+                yield _stored_as_end(source, node, name, terminated)
                 return
             if (
                 truncated in names
@@ -64,7 +63,7 @@ def _truncated(evidence: Evidence) -> Iterator[Finding]:
                 and _only_together(source, scope, terminated, truncated)
             ):
                 yield truncated_terminal(
-                    f"{Path(file).name}, line {node.lineno}",
+                    source.where(node),
                     f"`{ast.unparse(node)}` stores `{truncated}`, which is true for truncated episodes, and nothing "
                     f"stores `{terminated}`, which is true for terminated ones",
                     threshold=TRUNCATED_TERMINAL.threshold,
@@ -77,10 +76,7 @@ def _are_exchanged(source: ScriptSource, call: ast.Call, third: str, fourth: str
     """Whether the flags of a step get each other's names. Environments return the flag for termination first, unless
     their code shows otherwise."""
     returned = [
-        node.value.elts
-        for function in source.functions_of(call)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)
+        node.value.elts for node in nodes_in(source.functions_of(call), ast.Return) if isinstance(node.value, ast.Tuple)
     ]
     named = third.startswith("trunc") and fourth.startswith(_ENDED)
     return named and all(len(parts) == 5 and last_name(parts[2]).startswith(_ENDED) for parts in returned)
@@ -88,13 +84,13 @@ def _are_exchanged(source: ScriptSource, call: ast.Call, third: str, fourth: str
 
 def _excludes(call: ast.Call, truncated: str) -> bool:
     """Whether the stored flag excludes truncated episodes: `done and not truncated`."""
-    negated = (part.operand for part in ast.walk(call) if isinstance(part, ast.UnaryOp))
+    negated = (part.operand for part in nodes_in(call, ast.UnaryOp))
     return any(isinstance(part, ast.Name) and part.id == truncated for part in negated)
 
 
-def _stored_as_end(file: str, node: ast.Call, name: str, terminated: str) -> Finding:
+def _stored_as_end(source: ScriptSource, node: ast.Call, name: str, terminated: str) -> Finding:
     return truncated_terminal(
-        f"{Path(file).name}, line {node.lineno}",
+        source.where(node),
         f"`{ast.unparse(node)}` stores `{name}`, which is also true when a limit truncates the episode",
         threshold=TRUNCATED_TERMINAL.threshold,
         remedy=f"use `{terminated}` instead of `{name}`; `{name}` only decides when to reset",

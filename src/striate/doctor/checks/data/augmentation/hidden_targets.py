@@ -6,8 +6,8 @@ import torch
 
 from striate.doctor.checks.data.augmentation.finding import augmentation_finding
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import quality
 from striate.doctor.evidence.simple_models import fit_simple_models, related
+from striate.doctor.setup.batch import is_binary
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -28,7 +28,7 @@ def several_labels(evidence: Evidence) -> tuple[torch.Tensor, torch.Tensor] | No
     if y is None or other is None or y.ndim != 2 or y.shape[1:] != other.shape[1:] or not 1 < y.shape[1] <= _LABELS:
         return None
     whole = torch.cat([y, other]).double()
-    if not bool(((whole == 0) | (whole == 1)).all()) or bool((whole.sum(1) == 1).all()):
+    if not is_binary(whole) or bool((whole.sum(1) == 1).all()):
         return None
     return y.long(), other.long()
 
@@ -42,7 +42,7 @@ def number_hidden(evidence: Evidence) -> Finding | None:
     if min(len(x), len(plain_x)) < FEWEST or x.shape[1:] != plain_x.shape[1:] or not evidence.inputs_vary:
         return None
     there = max(related(plain_x, plain_y, evidence.clock).models.values())
-    after = quality(evidence.after_val.outputs, evidence.after_val.targets)
+    after = evidence.after_val.quality
     if there < _CORRELATED or after is None or after.loss < _HALF * after.constant:
         return None
     seen = max(related(x, y, evidence.clock).models.values())

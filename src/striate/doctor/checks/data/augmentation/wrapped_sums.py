@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, nodes_in
 
 _OPERATIONS: dict[type[ast.operator], Any] = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
 _PLAIN = (ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.BinOp, ast.UnaryOp, ast.Tuple, ast.Slice, ast.Call)
@@ -67,7 +67,7 @@ def _sums_of(file: str) -> dict[int, list[ast.BinOp]]:
             before = ast.parse(ast.unparse(node.target), mode="eval").body
             node = ast.copy_location(ast.BinOp(before, node.op, node.value), node)
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATIONS:
-            parts = [part for part in ast.walk(node) if isinstance(part, ast.expr)]
+            parts = list(nodes_in(node, ast.expr))
             calls = {called(part) for part in parts if isinstance(part, ast.Call)}
             if all(isinstance(part, _PLAIN) for part in parts) and calls <= _AGAIN:
                 found[node.lineno].append(node)

@@ -16,7 +16,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.graph_batches import has_ends
 from striate.doctor.evidence.predictions import output_of
-from striate.doctor.setup.batch import copied, leaf, leaves
+from striate.doctor.setup.batch import copied, is_binary, leaf, leaves
 from striate.models.preserved_state import preserved, same_random_state
 from striate.observe.tensors import tensors_in
 from striate.observe.torch_calls import function_name, torch_functions
@@ -130,7 +130,7 @@ def _graph_sizes(batch: Any) -> torch.Tensor:
         if tensor.ndim != 1 or tensor.is_floating_point() or tensor.dtype == torch.bool or len(tensor) < _FEWEST:
             continue
         steps = tensor.diff()
-        if len(tensor) in lengths and int(tensor[0]) == 0 and bool(((steps == 0) | (steps == 1)).all()):
+        if len(tensor) in lengths and int(tensor[0]) == 0 and is_binary(steps):
             return tensor.bincount()
         if int(tensor.min()) > 0 and int(tensor.sum()) in lengths:
             return tensor

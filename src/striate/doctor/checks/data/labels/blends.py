@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 from striate.doctor.evidence.calls import StepCalls, watch_steps
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.read_batches import has_own_collate
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import is_binary, main_tensor, parts
 from striate.models.preserved_state import same_random_state
 from striate.observe.tensors import tensors_in
 
@@ -101,7 +101,7 @@ def _labeled(batch: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
     every = list(tensors_in(batch))
     if sum(t.shape == inputs.shape for t in every) > 1:
         labels = next(t for t in every if t.shape == labels.shape and t.dtype == labels.dtype)
-    several = labels.ndim == 2 and labels.shape[1] > 1 and bool(((labels == 0) | (labels == 1)).all())
+    several = labels.ndim == 2 and labels.shape[1] > 1 and is_binary(labels)
     one = labels.ndim == 1 and not labels.is_floating_point()
     return (inputs, labels.cpu()) if one or several else None
 

@@ -17,7 +17,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.corrections import corrections
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.neighbor_search import evaluates_by_neighbors
-from striate.doctor.setup.batch import altered
+from striate.doctor.setup.batch import altered, is_binary
 from striate.records import Finding
 from striate.wording import listed, percent
 
@@ -139,7 +139,7 @@ def _correlations(outputs: torch.Tensor, targets: torch.Tensor | None) -> torch.
     """Correlations (K, K) of outputs (N, K) with multi-label targets (N, K); None for other targets."""
     if targets is None or targets.ndim != 2 or outputs.shape != targets.shape or targets.shape[1] < 2:
         return None
-    if not bool(((targets == 0) | (targets == 1)).all()) or bool((targets.sum(1) == 1).all()):
+    if not is_binary(targets) or bool((targets.sum(1) == 1).all()):
         return None
     a, b = (tensor.double() - tensor.double().mean(0) for tensor in (outputs, targets))
     scale = (a.square().sum(0)[:, None] * b.square().sum(0)[None]).sqrt()

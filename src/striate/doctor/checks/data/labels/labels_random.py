@@ -41,7 +41,7 @@ from striate.doctor.evidence.samples import Samples, class_numbers, gathered
 from striate.doctor.evidence.simple_models import Reference, fit_simple_models, labels_are_independent, related
 from striate.doctor.evidence.substituted_outputs import class_numbers_matter
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import leaves, parts
+from striate.doctor.setup.batch import is_binary, leaves, parts
 from striate.observe.tensors import tensors_in
 from striate.records import Finding
 from striate.wording import percent, several
@@ -376,7 +376,7 @@ def _columns(evidence: Evidence) -> torch.Tensor:
             raise
         if bool(((y.sum(1) - 1).abs() < 1e-3).all()):
             raise  # soft labels
-        if not bool(((y == 0) | (y == 1)).all()):
+        if not is_binary(y):
             if not is_grid(evidence.samples.sole_inputs):
                 raise
             return y.double()

@@ -11,7 +11,7 @@ import torch
 from striate.doctor.checks.data.moved.left_behind import left_behind
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import correlation_over_shifts
-from striate.doctor.setup.batch import leaves, main_tensor, parts
+from striate.doctor.setup.batch import is_binary, leaves, main_tensor, parts
 from striate.records import Finding
 from striate.wording import several
 
@@ -26,7 +26,7 @@ def left_of_names(evidence: Evidence, drawn: Iterable[tuple[Draw, Draw]], where:
     multi-label targets (N, K), and the same samples drawn again."""
     kept, mirrored, example = 0, 0, ""
     for (before, labels), (shown, new_labels) in drawn:
-        if labels.ndim != 2 or before.ndim != 4 or not bool(((labels == 0) | (labels == 1)).all()):
+        if labels.ndim != 2 or before.ndim != 4 or not is_binary(labels):
             continue
         pairs = _named_sides(evidence, labels.shape[1])
         turned = _are_mirrored(before, shown) if pairs else torch.zeros(len(before), dtype=torch.bool)

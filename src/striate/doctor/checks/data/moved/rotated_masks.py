@@ -10,6 +10,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.features import channels_first
 from striate.doctor.evidence.samples import Samples
 from striate.doctor.evidence.simple_models import class_separation, class_separations
+from striate.doctor.setup.batch import is_binary
 from striate.records import Finding
 
 _MORE, _TIMES = 0.1, 2.0
@@ -50,5 +51,5 @@ def _masks(samples: Samples) -> torch.Tensor | None:
     if samples.maps is not None:
         return samples.maps
     y = samples.y
-    two = y is not None and y.ndim == 4 and y.shape[1] == 1 and bool(((y == 0) | (y == 1)).all())
+    two = y is not None and y.ndim == 4 and y.shape[1] == 1 and is_binary(y)
     return y[:, 0].long() if y is not None and two else None

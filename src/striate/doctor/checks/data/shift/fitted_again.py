@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, nodes_in, receiver_of
 from striate.records import Finding
 
 _OTHERS = frozenset(("val", "valid", "validation", "test", "tst", "dev", "holdout"))
@@ -114,12 +114,12 @@ def _given_by_callers(source: ScriptSource, call: ast.Call, numbered: ast.expr, 
 def _sorts(source: ScriptSource, name: str) -> bool:
     """Whether the function or class sorts: then all splits with the same classes have the same order."""
     made = (node for node in source.nodes() if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name)
-    return any(called(part) in _SORTING for node in made for part in ast.walk(node) if isinstance(part, ast.Call))
+    return any(called(part) in _SORTING for part in nodes_in(made, ast.Call))
 
 
 def _ends_before(function: ast.AST, call: ast.Call) -> bool:
     """Whether a function may return before a call, such as if it gets a vocabulary."""
-    return any(isinstance(part, ast.Return) and part.lineno < call.lineno for part in ast.walk(function))
+    return any(part.lineno < call.lineno for part in nodes_in(function, ast.Return))
 
 
 def _only_size_used(function: ast.AST, statement: ast.AST) -> bool:
@@ -154,8 +154,8 @@ def _are_labels(evidence: Evidence, source: ScriptSource, site: Site) -> bool:
     with suppress(NoEvidence):
         if evidence.samples.inputs.ndim > 2:
             return True
-    words = (part.arg or "" for part in source.enclosing(site.node) if isinstance(part, ast.keyword))
-    statement = next((part for part in source.enclosing(site.node) if isinstance(part, ast.Assign)), None)
+    words = (part.arg or "" for part in source.enclosing(site.node, ast.keyword))
+    statement = next(source.enclosing(site.node, ast.Assign), None)
     named = [*words, *([] if statement is None else map(ast.unparse, statement.targets))]
     return any(map(_LABELS.search, named))
 

@@ -140,7 +140,7 @@ def _network(evidence: Evidence) -> ScoredModel | None:
         trained = float(_right(evidence.after).mean())
     except NoEvidence:
         return None
-    known = quality(evidence.after.outputs, evidence.after.targets)
+    known = evidence.after.quality
     chance, numbers = (known.common, known.kind == "numbers") if known is not None else (0.0, False)
     path = evidence.val_samples.x_path
     batches = some_batches(evidence.val)

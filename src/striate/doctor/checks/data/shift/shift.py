@@ -47,7 +47,7 @@ from striate.doctor.evidence.samples import class_numbers, gathered
 from striate.doctor.evidence.skill import skill
 from striate.doctor.evidence.trial import Change, evaluated_loss
 from striate.doctor.setup.batch import Path, altered
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, nodes_in
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -292,7 +292,7 @@ def _prepared_in_evaluation(evidence: Evidence) -> bool:
         return False
     nodes = source.nodes()
     calls = (node for node in nodes if isinstance(node, ast.Call) and node.args and source.runs_network(node))
-    given = [part for node in calls for part in ast.walk(node.args[0]) if isinstance(part, ast.Call)]
+    given = [part for node in calls for part in nodes_in(node.args[0], ast.Call)]
     preparations = [(called(part), source.without_gradient(part)) for part in given if source.functions_of(part)]
     trained = {name for name, untracked in preparations if not untracked}
     return any(untracked and name not in trained for name, untracked in preparations)

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaf, leaves
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import names_in
+from striate.doctor.setup.syntax import is_operation, names_in, nodes_in
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -187,9 +187,9 @@ def _may_scale_back(source: ScriptSource) -> bool:
     for node in source.nodes(ast.Attribute, ast.BinOp):
         if isinstance(node, ast.Attribute) and node.attr == "inverse_transform":
             return True
-        sides = (node.left, node.right) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) else ()
+        sides = (node.left, node.right) if is_operation(node, ast.Add) else ()
         for side in sides:
-            if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Mult) and _may_be_predicted(source, side):
+            if is_operation(side, ast.Mult) and _may_be_predicted(source, side):
                 return True
     return False
 
@@ -197,7 +197,7 @@ def _may_scale_back(source: ScriptSource) -> bool:
 def _may_be_predicted(source: ScriptSource, product: ast.BinOp) -> bool:
     """Whether a factor of a product is a prediction, or a parameter of the function that computes it."""
     scope = source.scope_of(product)
-    given = {one.arg for one in ast.walk(scope) if isinstance(one, ast.arg)}
+    given = {one.arg for one in nodes_in(scope, ast.arg)}
     factors = (product.left, product.right)
     predicted = source.predictions_in(scope)
     return bool(names_in(product) & given) or any(source.is_prediction(one, predicted) for one in factors)

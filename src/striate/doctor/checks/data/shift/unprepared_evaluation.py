@@ -9,7 +9,7 @@ from torch import nn
 from striate.doctor.checks.eval.evaluation_loops import evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import assigned, called, last_name, names_in, receiver_of
+from striate.doctor.setup.syntax import assigned, called, last_name, names_in, nodes_in, receiver_of
 
 _AS_IT_IS = ("to", "float", "double", "half", "bfloat16", "cuda", "cpu", "contiguous", "clone", "detach")
 
@@ -19,22 +19,21 @@ def unprepared_call(evidence: Evidence) -> Site | None:
     from its dtype and device); None if there is none."""
     source, model = evidence.source, evidence.setup.model
     for loop, loader, known in evaluation_loops(source):
-        file = next(name for name, tree in source.trees.items() if any(node is loop for node in ast.walk(tree)))
         if loader is not evidence.setup.val or _goes_through_own(source, loop):
             continue
         as_read = _as_read(loop)
-        for call in (node for node in ast.walk(loop) if isinstance(node, ast.Call) and len(node.args) == 1):
+        for call in (node for node in nodes_in(loop, ast.Call) if len(node.args) == 1):
             if not source.without_gradient(call):
                 continue
             network = source.value(call.func, **known)
             if isinstance(network, nn.Module) and _is_one_of(model, network) and _is_as_read(call.args[0], as_read):
-                return Site(call, file, source.often(call, file))
+                return source.site(call)
     return None
 
 
 def _goes_through_own(source: ScriptSource, loop: ast.For) -> bool:
     """Whether a function of the script wraps the loader; it may preprocess batches."""
-    return any(source.functions_of(part) for part in ast.walk(loop.iter) if isinstance(part, ast.Call))
+    return any(source.functions_of(part) for part in nodes_in(loop.iter, ast.Call))
 
 
 def _is_one_of(model: nn.Module, network: nn.Module) -> bool:
@@ -53,17 +52,17 @@ def _as_read(loop: ast.For) -> set[str]:
     names |= {name for target, _ in given for name in names_in(target)}
     changed = {
         last_name(owner)
-        for node in ast.walk(loop)
-        if isinstance(node, ast.Call) and called(node).endswith("_") and (owner := receiver_of(node)) is not None
+        for node in nodes_in(loop, ast.Call)
+        if called(node).endswith("_") and (owner := receiver_of(node)) is not None
     }
-    changed |= {last_name(node.target) for node in ast.walk(loop) if isinstance(node, ast.AugAssign)}
+    changed |= {last_name(node.target) for node in nodes_in(loop, ast.AugAssign)}
     before = None
     names -= changed
     while before != names:  # until all that depend on other variables are removed
         before = set(names)
         for target, value in given:
-            for part in ast.walk(target):
-                if isinstance(part, ast.Name) and not _is_as_read(value, names):
+            for part in nodes_in(target, ast.Name):
+                if not _is_as_read(value, names):
                     names.discard(part.id)
     return names
 

@@ -11,7 +11,16 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.sample_variants import are_sample_variants
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import CONCATENATIONS, Function, ScriptSource
-from striate.doctor.setup.syntax import argument, called, names_in, receiver_of, stored_in, variable_of
+from striate.doctor.setup.syntax import (
+    argument,
+    called,
+    is_constant,
+    names_in,
+    nodes_in,
+    receiver_of,
+    stored_in,
+    variable_of,
+)
 from striate.records import Finding, Remedy
 
 _REPEATED = ("repeat", "tile", "repeat_interleave")
@@ -33,16 +42,15 @@ _DRAWN = ("randperm", "permutation")
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     variants = {one for tree in source.trees.values() for one in _lists_of_variants(tree)}
-    for tree in source.trees.values():
-        for node in (part for part in ast.walk(tree) if isinstance(part, ast.Assign)):
-            copied, fitted = _copied(node, source), _fitted_to_targets(node, source)
-            made = _names(node.targets[0])[:1] if _derives(node.value, variants, whole_only=True) else []
-            named = [*((name, _COPIES) for name in (*copied, *made)), *((name, _TARGETS) for name in fitted)]
-            for name, (done, why) in named:
-                split = _split_after(node, name, source)
-                if split is not None:
-                    yield _finding(node, split, f"line {node.lineno} {done.format(name=name)}", name, why)
-                    return
+    for node in source.nodes(ast.Assign):
+        copied, fitted = _copied(node, source), _fitted_to_targets(node, source)
+        made = _names(node.targets[0])[:1] if _derives(node.value, variants, whole_only=True) else []
+        named = [*((name, _COPIES) for name in (*copied, *made)), *((name, _TARGETS) for name in fitted)]
+        for name, (done, why) in named:
+            split = _split_after(node, name, source)
+            if split is not None:
+                yield _finding(node, split, f"line {node.lineno} {done.format(name=name)}", name, why)
+                return
 
 
 _COPIES = (
@@ -126,13 +134,13 @@ _TARGET_NAME = re.compile(r"^(y|target|label)s?(_|$)")
 
 def _target_columns(source: ScriptSource, line: ast.Assign, frame: str) -> set[str]:
     """Columns of a table that the same function assigns to a name of targets: `y = frame["price"].to_numpy()`."""
-    given = (part for part in ast.walk(source.scope_of(line)) if isinstance(part, ast.Assign))
+    given = nodes_in(source.scope_of(line), ast.Assign)
     return {
         ast.unparse(part.slice)
         for one in given
         if any(_TARGET_NAME.search(name) for name in _names(one.targets[0]))
-        for part in ast.walk(one.value)
-        if isinstance(part, ast.Subscript) and isinstance(part.value, ast.Name) and part.value.id == frame
+        for part in nodes_in(one.value, ast.Subscript)
+        if isinstance(part.value, ast.Name) and part.value.id == frame
     }
 
 
@@ -143,7 +151,7 @@ def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:
         made = source.last_value(line, ast.unparse(owner)) if isinstance(owner, ast.Name) else owner
         return made is not None and any(word in ast.unparse(made) for word in _OVERSAMPLING)
     if called(call) in CONCATENATIONS:
-        before = [part for part in ast.walk(source.scope_of(line)) if isinstance(part, ast.Assign)]
+        before = list(nodes_in(source.scope_of(line), ast.Assign))
         before = [
             part for part in before if part.lineno < line.lineno and source.scope_of(part) is source.scope_of(line)
         ]
@@ -183,15 +191,11 @@ def _repeats_rows(call: ast.Call) -> bool:
     owner = receiver_of(call)
     parts = list(call.args)
     if called(call) == "repeat" and not call.keywords and len(parts) > 1:
-        return _is_one(parts[0]) is False and all(_is_one(part) for part in parts[1:])
+        return not is_constant(parts[0], 1) and all(is_constant(part, 1) for part in parts[1:])
     if called(call) == "tile" and len(parts) == 2 and isinstance(parts[1], ast.Tuple):
-        return _is_one(parts[1].elts[0]) is False and all(_is_one(part) for part in parts[1].elts[1:])
+        return not is_constant(parts[1].elts[0], 1) and all(is_constant(part, 1) for part in parts[1].elts[1:])
     axis = next((word.value for word in call.keywords if word.arg in ("axis", "dim")), None)
-    return owner is not None and isinstance(axis, ast.Constant) and axis.value == 0
-
-
-def _is_one(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value == 1
+    return owner is not None and is_constant(axis, 0)
 
 
 def _gives_variants(function: Function, parameter: str, source: ScriptSource) -> bool:
@@ -251,7 +255,7 @@ def _overlap(each: ast.ListComp, source: ScriptSource) -> bool:
 def _appended(inside: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
     """Names of lists, with the expressions that loops such as `for _ in range(copies)` append to them."""
     for loop in (part for part in inside if isinstance(part, ast.For)):
-        for part in (one for line in loop.body for one in ast.walk(line)):
+        for part in nodes_in(loop.body):
             if called(part) == "append" and isinstance(part, ast.Call) and part.args:
                 owner = receiver_of(part)
                 counted = called(loop.iter) == "range" and "len" not in ast.unparse(loop.iter)
@@ -262,8 +266,8 @@ def _appended(inside: list[ast.AST]) -> Iterator[tuple[str, ast.expr]]:
 def _lists_of_variants(tree: ast.Module) -> Iterator[str]:
     """Lists to which a loop over samples appends each sample and then its variants, as `for _ in range(5):
     images.append(change(image))`."""
-    for outer in (part for part in ast.walk(tree) if isinstance(part, ast.For)):
-        inner = [part for line in outer.body for part in ast.walk(line)]
+    for outer in nodes_in(tree, ast.For):
+        inner = list(nodes_in(outer.body))
         assigned = (name for part in inner if isinstance(part, ast.Assign) for name in stored_in(part))
         samples = stored_in(outer.target) | set(assigned)
         direct = (line.value for line in outer.body if isinstance(line, ast.Expr) and called(line.value) == "append")

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of, stored_in
+from striate.doctor.setup.syntax import called, last_name, names_in, nodes_in, receiver_of, stored_in
 from striate.records import Finding
 
 _RESETS = ("reset_parameters", "apply")
@@ -105,13 +105,13 @@ def _keeps_best(source: ScriptSource, loop: ast.For, name: str) -> bool:
         elif called(node) == "append" and isinstance(node, ast.Call) and any(map(has_value, node.args)):
             kept.add(ast.unparse(receiver_of(node) or node))
     chosen = [site.node.args[0] for site in source.calls("max", "min", "sorted") if site.node.args]
-    return any(ast.unparse(part) in kept for given in chosen for part in ast.walk(given) if isinstance(part, ast.expr))
+    return any(ast.unparse(part) in kept for part in nodes_in(chosen, ast.expr))
 
 
 def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
     for node in source.nodes(ast.For):
         words = names_in(node.target)
-        calls = [part for part in ast.walk(node.iter) if isinstance(part, ast.Call)]
+        calls = list(nodes_in(node.iter, ast.Call))
         names, target = {called(part) for part in calls}, node.target
         if "enumerate" in names and isinstance(target, ast.Tuple):
             target = target.elts[-1]
@@ -131,7 +131,7 @@ def _names_of(source: ScriptSource, kind: type, thing: object) -> list[str]:
 def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
     """Whether a call in the loop uses the variable `name` as an argument or calls its method, or a function called
     there uses the global variable."""
-    inside = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
+    inside = list(nodes_in(loop, ast.Call))
     for function in (known for node in inside for known in source.functions_of(node)):
         own = {part.arg for part in (*function.args.args, *function.args.kwonlyargs)}
         if name in names_in(function) - stored_in(function) - own:
@@ -144,14 +144,14 @@ def _is_used(source: ScriptSource, loop: ast.For, name: str) -> bool:
 def _made_in(source: ScriptSource, loop: ast.For, name: str, awaited: frozenset[str] = frozenset()) -> bool:
     """Whether each pass assigns the name unconditionally: in the loop itself, or in a function called there. An inner
     loop assigns it if it goes through something that each pass makes. `awaited`: names that are being looked up."""
-    inside = [node for part in loop.body for node in ast.walk(part)]
+    inside = list(nodes_in(loop.body))
     functions = [known for node in inside if isinstance(node, ast.Call) for known in source.functions_of(node)]
     for scope in (loop, *functions):
         for node in ast.walk(scope):
             targets = node.targets if isinstance(node, ast.Assign) else []
             if isinstance(node, ast.For | ast.comprehension) and node is not loop:
                 targets = [node.target]
-            named = [part for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            named = list(nodes_in(targets, ast.Name))
             around = [part for part in source.enclosing(node) if loop in source.enclosing(part)]
             if not any(part.id == name for part in named) or any(isinstance(part, ast.If) for part in around):
                 continue
@@ -171,16 +171,16 @@ def _is_made_in(source: ScriptSource, loop: ast.For, iterated: ast.expr, awaited
 
 def _is_reset(source: ScriptSource, loop: ast.For, name: str) -> bool:
     """Whether each pass resets the network: to a state saved before the loop, or by a function for that."""
-    calls = [node for node in ast.walk(loop) if isinstance(node, ast.Call)]
+    calls = list(nodes_in(loop, ast.Call))
     functions = [known for node in calls for known in source.functions_of(node)]
-    calls += [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Call)]
+    calls += list(nodes_in(functions, ast.Call))
     for node in calls:
         if called(node) in _RESETS or any(word in called(node).lower() for word in ("reset", "init")):
             return True
         kept = node.args[0] if called(node) == "load_state_dict" and node.args else None
         if isinstance(kept, ast.Name) and not _made_in(source, loop, kept.id):
             owner = receiver_of(node)
-            inside = (part for part in ast.walk(loop) if isinstance(part, ast.Name) and part.id == kept.id)
+            inside = (part for part in nodes_in(loop, ast.Name) if part.id == kept.id)
             if isinstance(owner, ast.Name) and owner.id == name and all(isinstance(p.ctx, ast.Load) for p in inside):
                 return True
     return False

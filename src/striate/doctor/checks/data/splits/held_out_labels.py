@@ -81,8 +81,8 @@ def _positions_within(source: ScriptSource, nodes: list[ast.AST], count: int) ->
 def _measures_at(source: ScriptSource, name: str, targets: torch.Tensor) -> ast.Subscript | None:
     """The expression that indexes the targets by these positions, perhaps under another name in a function or a
     loop."""
-    for node in source.nodes():
-        if not isinstance(node, ast.Subscript) or not isinstance(node.ctx, ast.Load):
+    for node in source.nodes(ast.Subscript):
+        if not isinstance(node.ctx, ast.Load):
             continue
         passed_on = isinstance(node.slice, ast.Name) and node.slice.id not in source.names
         if not passed_on and ast.unparse(node.slice) != name:

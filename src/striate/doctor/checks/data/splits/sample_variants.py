@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import argument, called, names_in, receiver_of
+from striate.doctor.setup.syntax import argument, called, names_in, nodes_in, receiver_of
 
 _MOST = 10
 """The most variants of a sample; a prototype of a class, from which all its samples are generated, has more."""
@@ -15,7 +15,7 @@ _REPEATED, _MODULES = ("repeat", "repeat_interleave"), ("np", "numpy", "torch")
 def are_sample_variants(made: ast.expr, line: ast.Assign, source: ScriptSource) -> bool:
     """Whether a list, or an array made from one, contains several variants of each sample with their labels: the labels
     are repeated as often in the same function, or paired with the variants."""
-    found = next((part for part in ast.walk(made) if isinstance(part, ast.ListComp)), None)
+    found = next(nodes_in(made, ast.ListComp), None)
     if found is None or len(found.generators) != 2 or any(part.ifs for part in found.generators):
         return False
     samples, again = found.generators
@@ -67,5 +67,5 @@ def _are_of_same(samples: ast.expr, labels: ast.expr, line: ast.Assign, source: 
     scope, both = source.scope_of(line), {samples.id, labels.id}
     if isinstance(scope, Function) and both <= {part.arg for part in scope.args.args}:
         return True
-    given = (part for part in ast.walk(scope) if isinstance(part, ast.Assign) and isinstance(part.value, ast.Call))
+    given = (part for part in nodes_in(scope, ast.Assign) if isinstance(part.value, ast.Call))
     return any(both <= names_in(target) for part in given for target in part.targets)

@@ -17,7 +17,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import Predictions
-from striate.doctor.evidence.quality import quality, root_mean_square
+from striate.doctor.evidence.quality import root_mean_square
 from striate.doctor.evidence.quantiles import trained_quantiles
 from striate.doctor.evidence.trial import Change
 from striate.doctor.setup.batch import Path, altered, leaf, main_tensor, mapped
@@ -226,7 +226,7 @@ def _breaks_at_once(losses: list[float]) -> bool:
 
 
 def _explained(predictions: Predictions) -> float | None:
-    found = quality(predictions.outputs, predictions.targets)
+    found = predictions.quality
     return None if found is None or found.kind != "numbers" else 1 - found.loss / max(found.constant, 1e-12)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from striate.doctor.checks.eval.best_epoch.metric_words import HIGH, LOW, NEGATIVE, assigned_values, negates, words_of
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, receiver_of
+from striate.doctor.setup.syntax import called, nodes_in, receiver_of
 from striate.records import Finding
 
 _HARMLESS = frozenset((
@@ -63,8 +63,8 @@ def _may_be_called(source: ScriptSource, thing: Any) -> bool:
     owner = next((one for one in source.nodes(ast.ClassDef) if one.name == name), None)
     if owner is None or not any("best" in key for key in held):
         return False
-    own = {part.name for part in ast.walk(owner) if isinstance(part, ast.FunctionDef)}
-    calls = [called(part) for part in ast.walk(owner) if isinstance(part, ast.Call)]
+    own = {part.name for part in nodes_in(owner, ast.FunctionDef)}
+    calls = [called(part) for part in nodes_in(owner, ast.Call)]
     return set(calls) <= own | _HARMLESS
 
 

@@ -24,7 +24,7 @@ from striate.doctor.checks.eval.best_epoch.metric_words import (
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, last_name
+from striate.doctor.setup.syntax import assigned, called, is_operation, last_name
 from striate.errors import StriateError
 from striate.records import Finding
 
@@ -182,7 +182,7 @@ def _turned(test: ast.Compare, sign: str) -> str:
 
 def _without_margin(side: ast.expr) -> ast.expr:
     """`best` of `best + delta`; other expressions unchanged."""
-    if isinstance(side, ast.BinOp) and isinstance(side.op, ast.Add | ast.Sub) and "best" in words_of(side.left):
+    if is_operation(side, ast.Add, ast.Sub) and "best" in words_of(side.left):
         return side.left
     return side
 

@@ -6,7 +6,7 @@ import ast
 import re
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, is_operation, nodes_in
 
 LOW = frozenset(
     ("loss", "nll", "error", "err", "mse", "rmse", "mae", "ppl", "perplexity", "wer", "cer", "fid", "brier", "nme")
@@ -42,7 +42,7 @@ def negates(node: ast.AST) -> bool:
     if isinstance(node, ast.Call) and if_decisive(words_of(ast.Name(called(node)))):
         return False  # `concordance_index(times, -risks, events)`
     turned = (isinstance(node, ast.UnaryOp) and not isinstance(node.operand, ast.Constant)) or (
-        isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and isinstance(node.left, ast.Constant)
+        is_operation(node, ast.Sub) and isinstance(node.left, ast.Constant)
     )
     return turned or any(map(negates, ast.iter_child_nodes(node)))
 
@@ -52,7 +52,7 @@ def assigned_values(source: ScriptSource, value: ast.expr) -> list[ast.expr]:
     named = isinstance(value, ast.Name)
     attribute = value.id if isinstance(value, ast.Name) else value.attr if isinstance(value, ast.Attribute) else ""
     scopes = [source.scope_of(value)] if named else source.trees.values() if attribute else ()
-    parts = [part for scope in scopes for part in ast.walk(scope) if isinstance(part, ast.Assign)]
+    parts = list(nodes_in(scopes, ast.Assign))
     if named:
         return [part.value for part in parts if [ast.unparse(target) for target in part.targets] == [attribute]]
     return [
@@ -76,7 +76,7 @@ def words_of_result(source: ScriptSource, made: list[ast.expr], *, by_names: boo
     functions = source.functions_of(made[0])
     if not functions:  # `accuracy_score(y, predicted)`
         return if_decisive(_names_of(source, made[0]) if by_names else words_of(ast.Name(called(made[0]))))
-    returned = [part.value for f in functions for part in ast.walk(f) if isinstance(part, ast.Return) and part.value]
+    returned = [part.value for part in nodes_in(functions, ast.Return) if part.value]
     if len(returned) != 1 or isinstance(returned[0], ast.Tuple | ast.Dict):
         return set()
     if negates(returned[0]):
@@ -91,10 +91,10 @@ def words_of_hit_rate(source: ScriptSource, made: list[ast.expr]) -> set[str]:
     else none."""
     values = list(made)
     if len(made) == 1 and isinstance(made[0], ast.Call):
-        inside = [part for function in source.functions_of(made[0]) for part in ast.walk(function)]
+        inside = list(nodes_in(source.functions_of(made[0])))
         values = [part.value for part in inside if isinstance(part, ast.Return) and part.value]
     value = values[0] if len(values) == 1 else None
-    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Div):
+    if not is_operation(value, ast.Div):
         return set()
     less = any(isinstance(part, ast.Sub) for part in ast.walk(value))  # `(total - hits) / total`
     return {"accuracy"} if words_of(value.left) & _RIGHT and not less else set()

@@ -60,7 +60,7 @@ def _of_object(source: ScriptSource, load: ast.Call, assignment: ast.Assign) -> 
     loaded, stored = load.args[0], assignment.targets[0]
     if not isinstance(loaded, ast.Attribute) or not isinstance(stored, ast.Attribute) or loaded.attr != stored.attr:
         return False
-    kind = next((part.name for part in source.enclosing(assignment) if isinstance(part, ast.ClassDef)), "")
+    kind = next((part.name for part in source.enclosing(assignment, ast.ClassDef)), "")
     return ast.unparse(stored.value) == "self" and type(source.value(loaded.value)).__name__ == kind
 
 

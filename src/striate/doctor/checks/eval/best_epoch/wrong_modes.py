@@ -18,7 +18,7 @@ from striate.doctor.checks.eval.best_epoch.metric_words import (
 )
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import argument, called, receiver_of
+from striate.doctor.setup.syntax import argument, called, nodes_in, receiver_of
 from striate.records import Finding
 
 _LESS, _GREATER = frozenset(("lt", "le", "less", "less_equal")), frozenset(("gt", "ge", "greater", "greater_equal"))
@@ -133,7 +133,7 @@ def _by_comparisons(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]
 def _looked_up(source: ScriptSource, name: str) -> Iterator[str]:
     """The attributes with which methods of a class look a value up: `save_best` of `metrics[self.save_best]`."""
     owners = (owner for owner in source.nodes(ast.ClassDef) if owner.name == name)
-    for node in (node for owner in owners for node in ast.walk(owner)):
+    for node in nodes_in(owners):
         key = node.slice if isinstance(node, ast.Subscript) else None
         key = argument(node, 0, "key") if isinstance(node, ast.Call) and called(node) == "get" else key
         turned = negates(source.parent(node) or node)
@@ -178,7 +178,7 @@ def _by_plateaus(source: ScriptSource) -> Iterator[tuple[str, str, str, int]]:
 
 def _stored_as(made: ast.FunctionDef, name: str) -> Iterator[str]:
     """The attributes that an argument is assigned to, alone or in a tuple: `self.options = options`."""
-    for node in (part for part in ast.walk(made) if isinstance(part, ast.Assign)):
+    for node in nodes_in(made, ast.Assign):
         for target in node.targets:
             pairs = [(target, node.value)]
             if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):

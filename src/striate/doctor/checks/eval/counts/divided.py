@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, batch_size_of, evaluation_loops, size_of
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, names_in, receiver_of, stored_in
+from striate.doctor.setup.syntax import called, is_operation, names_in, nodes_in, receiver_of, stored_in
 from striate.records import Finding
 from striate.wording import several
 
@@ -120,7 +120,7 @@ def divided_by_batches(source: ScriptSource) -> Iterator[Finding]:
             continue
         for name, (kind, value) in added_in(loop).items():
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
-                inside = [part.id for part in ast.walk(below) if isinstance(part, ast.Name)]
+                inside = [part.id for part in nodes_in(below, ast.Name)]
                 divides = name in names_in(above) and len(inside) == 1 and inside[0] in counts
                 if kind == "sum" and _counts(value, loop) and divides:
                     yield wrong_share(
@@ -178,7 +178,7 @@ def _ones(loop: ast.For) -> set[str]:
 
 def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
     """A node of the form `a / b`, `a / float(b)` or `a /= b`, with its dividend and its divisor; None for others."""
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+    if is_operation(node, ast.Div):
         above, below = node.left, node.right
     elif isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Div):
         above, below = node.target, node.value
@@ -191,7 +191,7 @@ def _quotient(node: ast.AST) -> tuple[ast.AST, ast.expr, ast.expr] | None:
 def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
     """Whether an expression is a mean over a batch, by a loss of torch or by `mean()`, and not times the batch size."""
     inside, bare = list(ast.walk(value)), value
-    if any(isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult) for node in inside):
+    if any(is_operation(node, ast.Mult) for node in inside):
         return False
     while isinstance(bare, ast.Call) and called(bare) in ("item", "float", "detach", "cpu"):
         owner = receiver_of(bare)
@@ -223,13 +223,13 @@ def _is_batch_size(source: ScriptSource, value: ast.expr, loader: DataLoader, kn
 def _counts(value: ast.expr, loop: ast.For) -> bool:
     """Whether an expression counts right predictions: a sum over a comparison, in it or in another line of the loop. A
     quotient does not: it is a share of its batch."""
-    if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Div):
+    if is_operation(value, ast.Div):
         return False
     inside = list(ast.walk(value))
     sums = [node for node in inside if isinstance(node, ast.Call) and called(node) == "sum"]
     names = {_without_all(owner) for node in sums if (owner := receiver_of(node)) is not None}
-    for node in ast.walk(loop):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in names:
+    for node in nodes_in(loop, ast.Assign):
+        if ast.unparse(node.targets[0]) in names:
             inside.extend(ast.walk(node.value))
     return bool(sums) and any(isinstance(node, ast.Compare) or called(node) in ("eq", "equal") for node in inside)
 

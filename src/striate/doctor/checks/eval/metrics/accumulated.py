@@ -13,6 +13,7 @@ from striate.doctor.checks.eval.metrics.known_inputs import NO_SCORES, needed_by
 from striate.doctor.checks.eval.metrics.perfect_predictions import taken_from_one
 from striate.doctor.checks.eval.script_evaluation import has_side_effects, words_of
 from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import nodes_in
 
 SCORES = frozenset(["r2", "iou", "miou", "iu", "dice", "jaccard"])
 _ADDS = ("update", "add", "add_batch", "accumulate", "__call__")
@@ -55,7 +56,7 @@ def _maker(source: ScriptSource, owner: ast.ClassDef) -> Callable[[], Any] | Non
 
 def _scores_of(method: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
     """The scores among the results of a method, by name, each with its place or key; None for a single result."""
-    returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return) and node.value is not None]
+    returned = [node.value for node in nodes_in(method, ast.Return) if node.value is not None]
     value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, Any]]()
     if isinstance(value, ast.Tuple):
         parts = [(ast.unparse(part), place) for place, part in enumerate(value.elts)]

@@ -11,7 +11,7 @@ import torch
 
 from striate.doctor.checks.eval.metrics.known_inputs import CLASSES, FEW, ROUNDED, numbers_for, wrong_metric
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import is_binary, main_tensor, parts
 from striate.doctor.setup.script_source import ScriptSource
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
@@ -100,4 +100,4 @@ def right_zeros(evidence: Evidence, name: str, line: int, function: Callable[...
 
 
 def _is_one_hot(targets: torch.Tensor) -> bool:
-    return bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
+    return is_binary(targets) and bool((targets.sum(1) == 1).all())

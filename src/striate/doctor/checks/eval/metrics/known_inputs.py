@@ -14,8 +14,10 @@ from striate.doctor.checks.eval.metrics.overlap_kinds import partly_wrong
 from striate.doctor.checks.eval.script_evaluation import has_side_effects, numbers_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import is_binary
 from striate.doctor.setup.reached_objects import reached_values
 from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import nodes_in
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -49,7 +51,7 @@ def needed_by(node: ast.FunctionDef) -> int:
 def picks_rows(node: ast.FunctionDef) -> bool:
     """Whether a function's second parameter is an index of rows, as in `labels[index]`, not targets."""
     name = node.args.args[1].arg if len(node.args.args) > 1 else ""
-    places = (part.slice for part in ast.walk(node) if isinstance(part, ast.Subscript))
+    places = (part.slice for part in nodes_in(node, ast.Subscript))
     return any(isinstance(place, ast.Name) and place.id == name for place in places)
 
 
@@ -81,7 +83,7 @@ def right_predictions(evidence: Evidence, wrong: int = 0) -> Iterator[tuple[torc
         return
     targets = targets[:_MOST].detach().cpu()
     if outputs.numel() == targets.numel():
-        binary = bool(((targets == 0) | (targets == 1)).all())
+        binary = is_binary(targets)
         if wrong and not binary:
             return
         predicted = (partly_wrong(targets.long(), 2, wrong) if wrong else targets).reshape(outputs.shape)

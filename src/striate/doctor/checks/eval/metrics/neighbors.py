@@ -13,7 +13,7 @@ import torch
 
 from striate.doctor.checks.eval.metrics.known_inputs import NO_SCORES, near, wrong_metric
 from striate.doctor.checks.eval.script_evaluation import words_of
-from striate.doctor.setup.syntax import names_in
+from striate.doctor.setup.syntax import names_in, nodes_in
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -51,7 +51,7 @@ def wrong_precision(node: ast.FunctionDef, function: Callable[..., Any]) -> Iter
 def _precisions_of(function: ast.FunctionDef) -> Iterator[tuple[str, Any]]:
     """The average precisions among the results of a function, by name, each with its place or key; None for a single
     result."""
-    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return) and node.value is not None]
+    returned = [node.value for node in nodes_in(function, ast.Return) if node.value is not None]
     value, parts = returned[0] if len(returned) == 1 else None, list[tuple[str, set[str], Any]]()
     if isinstance(value, ast.Tuple):
         parts = [(ast.unparse(part), names_in(part) - {"map"}, place) for place, part in enumerate(value.elts)]

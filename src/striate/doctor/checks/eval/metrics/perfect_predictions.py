@@ -16,6 +16,7 @@ from striate.doctor.checks.eval.metrics.overlap_kinds import (
     shares_of,
 )
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.syntax import is_constant, is_operation, nodes_in
 from striate.records import Finding
 from striate.wording import listed
 
@@ -75,11 +76,5 @@ def overlap_finding(
 
 def taken_from_one(function: ast.FunctionDef) -> bool:
     """Whether a function returns `1 - score`, which is a loss whatever its name."""
-    returned = [node.value for node in ast.walk(function) if isinstance(node, ast.Return)]
-    return all(
-        isinstance(value, ast.BinOp)
-        and isinstance(value.op, ast.Sub)
-        and isinstance(value.left, ast.Constant)
-        and value.left.value == 1
-        for value in returned
-    )
+    returned = [node.value for node in nodes_in(function, ast.Return)]
+    return all(is_operation(value, ast.Sub) and is_constant(value.left, 1) for value in returned)

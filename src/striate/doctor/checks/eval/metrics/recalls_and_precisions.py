@@ -15,6 +15,7 @@ from striate.doctor.checks.eval.script_evaluation import words_of
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import nodes_in
 from striate.records import Finding
 
 _PREDICTED = re.compile("pred|output|logit|argmax|hyp", re.IGNORECASE)
@@ -85,7 +86,7 @@ def _order(one: str, other: str) -> bool | None:
 def _named_for(method: ast.FunctionDef, words: frozenset[str]) -> Iterator[tuple[str, Any]]:
     """The results of a method whose names have exactly one of these words, each with its key; None for a single
     result."""
-    returned = [node.value for node in ast.walk(method) if isinstance(node, ast.Return)]
+    returned = [node.value for node in nodes_in(method, ast.Return)]
     names: list[tuple[str, Any]] = [(method.name, None)]
     if len(returned) == 1 and isinstance(returned[0], ast.Dict):
         names = [(str(key.value), key.value) for key in returned[0].keys if isinstance(key, ast.Constant)]

@@ -15,6 +15,7 @@ from striate.doctor.checks.data.labels.imbalance import recall, stated_weights, 
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import CLASS_LOSSES, class_losses
+from striate.doctor.setup.batch import is_binary
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -92,7 +93,7 @@ def _balanced(evidence: Evidence, weight: torch.Tensor | None) -> tuple[torch.Te
     """The share of positive targets of each output (or of all together), and the logarithm of the weight that balances
     positives and negatives; None where `weight` is None or the targets are not 0 and 1."""
     y = evidence.samples.y
-    if weight is None or y is None or not bool(((y == 0) | (y == 1)).all()):
+    if weight is None or y is None or not is_binary(y):
         return None
     columns = y.double().reshape(len(y), -1)
     if weight.numel() not in (1, columns.shape[1]):

@@ -23,7 +23,7 @@ from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import ignores_targets, predicts_targets
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.evidence.quality import are_distances, quality
+from striate.doctor.evidence.quality import are_distances
 from striate.doctor.evidence.substituted_outputs import loss_of_batch
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.evidence.trial import Change, Trial
@@ -73,7 +73,7 @@ def _lower_for_equal_outputs(evidence: Evidence) -> str | None:
 def _of_chance(evidence: Evidence) -> bool:
     """Whether predictions of classes are at chance after the trial."""
     try:
-        known = quality(evidence.after_training.outputs, evidence.after_training.targets)
+        known = evidence.after_training.quality
     except NoEvidence:
         return False
     return known is not None and known.guesses
@@ -90,7 +90,7 @@ def _no_gradient(evidence: Evidence) -> str | None:
         return None
     if outputs.gradient_norm is None or outputs.gradient_norm > 1e-10:
         return None
-    known = quality(evidence.start_training.outputs, evidence.start_training.targets)
+    known = evidence.start_training.quality
     if (known is not None and not known.guesses) or (known is None and trial.losses[0] < 1e-6):
         return None  # right predictions: a hinge loss has no gradient there
     return (
@@ -106,7 +106,7 @@ def _ignores_targets(evidence: Evidence) -> str | None:
     if not usual and not _of_own_predictions(evidence):
         return None
     after = evidence.after_training
-    known = quality(after.outputs, after.targets)
+    known = after.quality
     if known is None or not known.guesses or not ignores_targets(evidence):
         return None
     reached = "predictions are no better than a guess"
@@ -181,7 +181,7 @@ def _without_end(evidence: Evidence) -> str | None:
     if last > min(0.0, first) - max(abs(first), 1e-3) or not predicts_targets(evidence):
         return None
     start, after = evidence.start_training, evidence.after_training
-    begun, known = quality(start.outputs, start.targets), quality(after.outputs, after.targets)
+    begun, known = start.quality, after.quality
     if begun is None or known is None or not known.guesses or known.loss < _WORSE * max(begun.loss, known.constant):
         return None
     return (
@@ -219,7 +219,7 @@ def _behind(evidence: Evidence, trial: Trial, ratio: float) -> str | None:
     first, last = trial.losses[0], trial.level()
     start = evidence.start_training
     after = evidence.after_training if trial is evidence.trial else evidence.in_training(trial.replica)
-    begun, known = quality(start.outputs, start.targets), quality(after.outputs, after.targets)
+    begun, known = start.quality, after.quality
     if begun is not None and known is not None and predicts_targets(evidence):
         if are_distances(after.outputs, after.targets):
             return None

@@ -11,7 +11,7 @@ from torch.nn import functional
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.partial_likelihood import columns_not_shown
-from striate.doctor.evidence.quality import form_of, quality
+from striate.doctor.evidence.quality import form_of
 from striate.doctor.evidence.substituted_outputs import Substitute, loss_of, step_outputs
 from striate.doctor.evidence.token_targets import class_losses
 from striate.doctor.setup.batch import main_tensor, parts, size_of
@@ -226,7 +226,7 @@ def always_zero(evidence: Evidence) -> str | None:
     trial = evidence.trial
     if max(map(abs, trial.losses)) > _NOTHING or 0 < evidence.calls.largest_loss_weight < 0.1:
         return None
-    known = quality(evidence.after_training.outputs, evidence.after_training.targets)
+    known = evidence.after_training.quality
     if known is None or not known.guesses:
         return None
     text = ""

@@ -6,7 +6,7 @@ import ast
 import re
 
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, is_constant, is_operation
 
 _SCORES = frozenset(("dice", "iou", "jaccard", "tversky", "ssim", "f1", "accuracy"))
 
@@ -40,13 +40,7 @@ def _is_score(function: Function) -> bool:
     if not words & _SCORES:
         return False
     negated = any(isinstance(part, ast.UnaryOp) and isinstance(part.op, ast.USub) for part in inside)
-    from_one = any(
-        isinstance(part, ast.BinOp)
-        and isinstance(part.op, ast.Sub)
-        and isinstance(part.left, ast.Constant)
-        and part.left.value == 1
-        for part in inside
-    )
+    from_one = any(is_operation(part, ast.Sub) and is_constant(part.left, 1) for part in inside)
     return not negated and not from_one and not any("loss" in called(part).lower() for part in inside)
 
 

@@ -14,7 +14,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import are_read_as_probabilities, predicts_targets
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.substituted_outputs import calls_with, loss_of
-from striate.doctor.setup.batch import altered, leaves, main_tensor, parts
+from striate.doctor.setup.batch import altered, is_binary, leaves, main_tensor, parts
 
 SURE, SURER, DEARER = 0.9, 0.99, 1.2
 """Probabilities of the right class, and by what factor the loss is higher at the second; with smoothed targets, only
@@ -160,7 +160,7 @@ def _of_yes_or_no(
     outputs: torch.Tensor, labels: torch.Tensor, sure: float = SURE
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """The same for labels 0 and 1, with one output each."""
-    if outputs.numel() != labels.numel() or not bool(((labels == 0) | (labels == 1)).all()):
+    if outputs.numel() != labels.numel() or not is_binary(labels):
         return None
     positive = labels.double().reshape(outputs.shape)
     share = float(positive.mean())

@@ -21,7 +21,7 @@ from striate.doctor.evidence.comparable_outputs import predicts_targets
 from striate.doctor.evidence.evidence import STEPS, Evidence
 from striate.doctor.evidence.partial_likelihood import SAME, wrong_partial_likelihood
 from striate.doctor.evidence.predictions import predict
-from striate.doctor.evidence.quality import Quality, quality
+from striate.doctor.evidence.quality import Quality
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_gradient
@@ -254,7 +254,7 @@ def _quality(evidence: Evidence, trial: Trial | None) -> Quality | None:
         predictions = evidence.after_training
     else:
         predictions = evidence.in_training(trial.replica)
-    return quality(predictions.outputs, predictions.targets)
+    return predictions.quality
 
 
 def _share(start: Quality, after: Quality) -> str:

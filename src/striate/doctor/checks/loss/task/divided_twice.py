@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import assigned, called
+from striate.doctor.setup.syntax import assigned, called, is_operation
 from striate.records import Finding
 
 _LOSSES = frozenset((
@@ -22,14 +22,13 @@ _DEPRECATED = {"size_average", "reduce"}
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    for tree in evidence.source.trees.values():
-        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-            quotients = list(_quotients(evidence.source, function))
-            sums = {count: node for node, count, kind in quotients if kind == "sum"}
-            for node, count, kind in quotients:
-                if kind == "mean" and count in sums:
-                    yield _finding(node, count, sums[count])
-                    return
+    for function in evidence.source.nodes(ast.FunctionDef):
+        quotients = list(_quotients(evidence.source, function))
+        sums = {count: node for node, count, kind in quotients if kind == "sum"}
+        for node, count, kind in quotients:
+            if kind == "mean" and count in sums:
+                yield _finding(node, count, sums[count])
+                return
 
 
 def _quotients(source: ScriptSource, function: Function) -> Iterator[tuple[ast.BinOp, str, str]]:
@@ -39,7 +38,7 @@ def _quotients(source: ScriptSource, function: Function) -> Iterator[tuple[ast.B
         for target, value in assigned(part):
             values[ast.unparse(target)].append(value)
     for node in ast.walk(function):
-        if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div):
+        if not is_operation(node, ast.Div):
             continue
         count, loss = ast.unparse(node.right), _without_weight(node.left)
         if not all(map(_counts, values.get(count, [node.right]))):
@@ -52,7 +51,7 @@ def _quotients(source: ScriptSource, function: Function) -> Iterator[tuple[ast.B
 
 def _without_weight(term: ast.expr) -> ast.expr:
     """A term without its constant factors; any other factor is kept, since it may turn a mean into a sum."""
-    while isinstance(term, ast.BinOp) and isinstance(term.op, ast.Mult):
+    while is_operation(term, ast.Mult):
         if isinstance(term.left, ast.Constant):
             term = term.right
         elif isinstance(term.right, ast.Constant):

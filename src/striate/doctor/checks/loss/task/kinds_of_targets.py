@@ -12,7 +12,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.quality import form_of, quality
 from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import leaves, main_tensor, parts
+from striate.doctor.setup.batch import is_binary, leaves, main_tensor, parts
 from striate.wording import percent, several, show_shape
 
 _BETTER = 0.1
@@ -201,7 +201,7 @@ def softmax_for_several(_: Evidence, call: LossCall) -> Wrong | None:
     if call.name not in ("binary_cross_entropy", "") or call.input.ndim < 2 or call.input.shape[1] < 2:
         return None
     sums = _other_sums(call)
-    if sums is None or not bool(((call.target == 0) | (call.target == 1)).all()):
+    if sums is None or not is_binary(call.target):
         return None
     if form_of(call.input) != "probabilities":
         return None
@@ -262,7 +262,7 @@ def exclusive(evidence: Evidence, call: LossCall) -> Wrong | None:
     target = call.target
     if call.name not in BINARY or target.ndim != 2 or target.shape[1] < 3 or target.shape != call.input.shape:
         return None
-    if not bool(((target == 0) | (target == 1)).all()) or not bool((target.sum(1) == 1).all()) or len(target) < 8:
+    if not is_binary(target) or not bool((target.sum(1) == 1).all()) or len(target) < 8:
         return None
     text = (
         f"binary cross entropy treats each of {several(target.shape[1], 'class', 'classes')} by itself, but exactly "

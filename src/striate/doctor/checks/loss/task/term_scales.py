@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import assigned, called
+from striate.doctor.setup.syntax import assigned, called, is_operation, nodes_in
 from striate.records import Finding
 
 _RECONSTRUCTION = ("mse_loss", "l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -17,27 +17,26 @@ _FEWEST, _WEIGHT = 64, 0.5
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     pixels = evidence.train.inputs[0].numel()
-    for tree in evidence.source.trees.values() if pixels >= _FEWEST else ():
-        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-            mean, total = _mean_of(evidence.source, function), _sum_of(evidence.source, function)
-            if mean is None or total is None or _is_weighed(evidence.source, function, total):
-                continue
-            yield TERM_SCALES.finding(
-                severity="warning",
-                where=f"line {mean.lineno}",
-                measured=f"`{ast.unparse(mean)}` is a mean over samples and their {pixels} values, but the divergence "
-                f"in line {total.lineno} is a sum",
-                why="The divergence outweighs the reconstruction: all codes become the same, and every output becomes "
-                "the mean of the data.",
-                remedy="sum both over the values of a sample: `reduction='sum'`, and divide both by `len(x)`",
-            )
-            return
+    for function in evidence.source.nodes(ast.FunctionDef) if pixels >= _FEWEST else ():
+        mean, total = _mean_of(evidence.source, function), _sum_of(evidence.source, function)
+        if mean is None or total is None or _is_weighed(evidence.source, function, total):
+            continue
+        yield TERM_SCALES.finding(
+            severity="warning",
+            where=f"line {mean.lineno}",
+            measured=f"`{ast.unparse(mean)}` is a mean over samples and their {pixels} values, but the divergence "
+            f"in line {total.lineno} is a sum",
+            why="The divergence outweighs the reconstruction: all codes become the same, and every output becomes "
+            "the mean of the data.",
+            remedy="sum both over the values of a sample: `reduction='sum'`, and divide both by `len(x)`",
+        )
+        return
 
 
 def _mean_of(source: ScriptSource, function: Function) -> ast.Call | None:
     """A reconstruction loss that is the mean over all elements, and is not multiplied by anything."""
-    for node in ast.walk(function):
-        if not isinstance(node, ast.Call) or called(node) not in _RECONSTRUCTION or _is_multiplied(source, node):
+    for node in nodes_in(function, ast.Call):
+        if called(node) not in _RECONSTRUCTION or _is_multiplied(source, node):
             continue
         if any(_is_in_logarithm(source, part) for part in (node, *_names_of(function, node))):
             continue
@@ -50,14 +49,14 @@ def _mean_of(source: ScriptSource, function: Function) -> ast.Call | None:
 def _sum_of(source: ScriptSource, function: Function) -> ast.Call | None:
     """The divergence `torch.sum(1 + logvar - mu.pow(2) - logvar.exp())`, a sum over codes; over samples it may be a sum
     or a mean."""
-    for node in ast.walk(function):
-        if not isinstance(node, ast.Call) or called(node) != "sum":
+    for node in nodes_in(function, ast.Call):
+        if called(node) != "sum":
             continue
         text = ast.unparse(node)
         summed = "exp" in text and "1 +" in text
         outer = source.parent(node)
         while isinstance(outer, ast.BinOp | ast.UnaryOp):
-            below = ast.unparse(outer.right) if isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Div) else ""
+            below = ast.unparse(outer.right) if is_operation(outer, ast.Div) else ""
             summed = summed and "numel" not in below and "*" not in below
             outer = source.parent(outer)
         if summed and "log" in text:
@@ -67,19 +66,19 @@ def _sum_of(source: ScriptSource, function: Function) -> ast.Call | None:
 
 def _is_multiplied(source: ScriptSource, node: ast.AST) -> bool:
     outer = source.parent(node)
-    return isinstance(outer, ast.BinOp) and isinstance(outer.op, ast.Mult)
+    return is_operation(outer, ast.Mult)
 
 
 def _names_of(function: Function, node: ast.expr) -> list[ast.Name]:
     """Where a function reads the variables to which it assigns this value."""
     names = {ast.unparse(to) for part in ast.walk(function) for to, value in assigned(part) if value is node}
-    return [part for part in ast.walk(function) if isinstance(part, ast.Name) and part.id in names]
+    return [part for part in nodes_in(function, ast.Name) if part.id in names]
 
 
 def _is_in_logarithm(source: ScriptSource, node: ast.AST) -> bool:
     """Whether the logarithm of a value is taken, as in a likelihood whose variance is the error itself. A call of
     `self.log("loss", x)` is no logarithm."""
-    outer = [part for part in source.enclosing(node) if isinstance(part, ast.Call) and called(part) == "log"]
+    outer = [part for part in source.enclosing(node, ast.Call) if called(part) == "log"]
     return any(ast.unparse(part.func) in ("torch.log", "math.log") or not part.args for part in outer)
 
 
@@ -87,7 +86,7 @@ def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bo
     """Whether the divergence has a weight that makes up for its scale, or an unknown one."""
     inner: ast.AST = total
     for part in source.enclosing(total):
-        if isinstance(part, ast.BinOp) and isinstance(part.op, ast.Mult):
+        if is_operation(part, ast.Mult):
             other = part.left if part.right is inner else part.right
             weight = _weight(source, other)
             if weight is None or (abs(weight) < _WEIGHT):  # the formula of the divergence has a factor of 0.5
@@ -97,8 +96,8 @@ def _is_weighed(source: ScriptSource, function: Function, total: ast.Call) -> bo
         inner = part
     names = {
         ast.unparse(target)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign) and any(part is total for part in ast.walk(node.value))
+        for node in nodes_in(function, ast.Assign)
+        if any(part is total for part in ast.walk(node.value))
         for target in node.targets
     }
     for node in source.nodes(ast.BinOp):

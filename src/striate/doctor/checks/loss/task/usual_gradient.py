@@ -18,7 +18,7 @@ from striate.doctor.evidence.quality import log_probabilities
 from striate.doctor.evidence.rates import at_rate, rates_are_users
 from striate.doctor.evidence.skill import skill, skill_in_words
 from striate.doctor.evidence.trial import Change
-from striate.doctor.setup.batch import main_tensor, parts
+from striate.doctor.setup.batch import is_binary, main_tensor, parts
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_gradient, change_output
 from striate.wording import percent, several
@@ -126,7 +126,7 @@ def _usual_loss(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[str, torc
     if outputs.numel() != targets.numel():
         return "", None
     numbers = targets.reshape(outputs.shape).double()
-    if bool(((targets == 0) | (targets == 1)).all()):
+    if is_binary(targets):
         if bool(((outputs >= 0) & (outputs <= 1)).all()):
             return "nn.BCELoss()", functional.binary_cross_entropy(outputs.double(), numbers)
         return "nn.BCEWithLogitsLoss()", functional.binary_cross_entropy_with_logits(outputs.double(), numbers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import assigned, called, last_name, receiver_of
+from striate.doctor.setup.syntax import assigned, called, last_name, nodes_in, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -98,24 +97,20 @@ def _averages_of_weights_alone(source: ScriptSource, model: nn.Module) -> Iterat
     into_training = [owner for site in source.calls("train") if (owner := receiver_of(site.node)) is not None]
     if any(source.value(owner) is not model for owner in into_training):
         return  # perhaps the copy measures its own means and variances
-    for file, tree in source.trees.items():
-        for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
-            if in_idle_function(source, loop):
-                continue
-            tensors = tensors_named(loop)
-            calls = [called(part) for part in ast.walk(loop.iter)]
-            of_weights = (
-                len(tensors) == 2 and sum(calls.count(kind) for kind in ("parameters", "named_parameters")) == 2
+    for loop in source.nodes(ast.For):
+        if in_idle_function(source, loop):
+            continue
+        tensors = tensors_named(loop)
+        calls = [called(part) for part in ast.walk(loop.iter)]
+        of_weights = len(tensors) == 2 and sum(calls.count(kind) for kind in ("parameters", "named_parameters")) == 2
+        for name, network in tensors.items() if of_weights else ():
+            others = [other for key, other in tensors.items() if key != name]
+            updated = any(
+                called(part) in _IN_PLACE and isinstance(part, ast.Call) and _starts_with(part.func, name)
+                for part in nodes_in(loop.body)
             )
-            for name, network in tensors.items() if of_weights else ():
-                others = [other for key, other in tensors.items() if key != name]
-                updated = any(
-                    called(part) in _IN_PLACE and isinstance(part, ast.Call) and _starts_with(part.func, name)
-                    for line in loop.body
-                    for part in ast.walk(line)
-                )
-                if updated and source.value(others[0]) is model and _is_in_evaluation(source, network):
-                    yield ast.unparse(network), f"{Path(file).name}, line {loop.lineno}"
+            if updated and source.value(others[0]) is model and _is_in_evaluation(source, network):
+                yield ast.unparse(network), source.where(loop)
 
 
 def _starts_with(method: ast.AST, name: str) -> bool:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 from striate.doctor.checks.model.evaluated.code import CODE
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, names_in, receiver_of
+from striate.doctor.setup.syntax import called, last_name, names_in, nodes_in, receiver_of
 from striate.records import Finding
 from striate.wording import several
 
@@ -19,7 +18,7 @@ _TENSORS_OF = ("parameters", "named_parameters", "buffers", "named_buffers", "st
 def begins_too_late(source: ScriptSource) -> Finding | None:
     """An average that is updated only from an epoch on that training does not reach."""
     for site in source.calls("update_parameters") if source.epochs else ():
-        for test in (part.test for part in source.enclosing(site.node) if isinstance(part, ast.If)):
+        for test in (part.test for part in source.enclosing(site.node, ast.If)):
             if not isinstance(test, ast.Compare) or len(test.ops) != 1 or "epoch" not in ast.unparse(test.left):
                 continue
             begins = source.value(test.comparators[0])
@@ -62,15 +61,14 @@ def assigned_to_variable(evidence: Evidence) -> Finding | None:
 def _averages_renamed(source: ScriptSource) -> Iterator[tuple[ast.expr, ast.Assign, str]]:
     """Networks whose tensors do not get the averages that a loop computes, the line that assigns these to the loop's
     variable, and its place: `for a, p in zip(ema.parameters(), net.parameters()): a = 0.99 * a + 0.01 * p`."""
-    for file, tree in source.trees.items():
-        for loop in (node for node in ast.walk(tree) if isinstance(node, ast.For)):
-            function = source.function_of(loop)
-            if function is not None and not source.calls_of(function):
-                continue
-            for name, network in tensors_named(loop).items():
-                node = next((part for part in ast.walk(loop) if _renames(loop, part, name)), None)
-                if isinstance(node, ast.Assign):
-                    yield network, node, f"{Path(file).name}, line {node.lineno}"
+    for loop in source.nodes(ast.For):
+        function = source.function_of(loop)
+        if function is not None and not source.calls_of(function):
+            continue
+        for name, network in tensors_named(loop).items():
+            node = next((part for part in ast.walk(loop) if _renames(loop, part, name)), None)
+            if isinstance(node, ast.Assign):
+                yield network, node, source.where(node)
 
 
 def tensors_named(loop: ast.For) -> dict[str, ast.expr]:
@@ -82,7 +80,7 @@ def tensors_named(loop: ast.For) -> dict[str, ast.expr]:
     networks: dict[str, ast.expr] = {}
     for target, tensors in pairs:
         last = target.elts[-1] if isinstance(target, ast.Tuple) else target  # (name, tensor)
-        calls = [part for part in ast.walk(tensors) if isinstance(part, ast.Call) and called(part) in _TENSORS_OF]
+        calls = [part for part in nodes_in(tensors, ast.Call) if called(part) in _TENSORS_OF]
         owner = receiver_of(calls[0]) if len(calls) == 1 else None
         if isinstance(last, ast.Name) and owner is not None:
             networks[last.id] = owner

@@ -9,8 +9,8 @@ from torch import nn
 from striate.doctor.checks.model.evaluated.code import CODE
 from striate.doctor.checks.model.evaluated.never_updated import networks_by_name
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.script_source import Loop, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, names_in
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import assigned, called, names_in, nodes_in
 from striate.records import Finding
 
 _LOADING = ("load_state_dict", "load", "load_model", "set_weights", "copy_")
@@ -24,7 +24,7 @@ def created_in_each_epoch(evidence: Evidence) -> Finding | None:
     loop = _epoch_loop(source)
     if loop is None:
         return None
-    inside = [node for part in loop.body for node in ast.walk(part)]
+    inside = list(nodes_in(loop.body))
     if any(called(node) in _LOADING for node in inside):
         return None
     trained = {name for name, thing in networks_by_name(source) if thing is evidence.setup.model}
@@ -50,9 +50,7 @@ def created_in_each_epoch(evidence: Evidence) -> Finding | None:
 def _epoch_loop(source: ScriptSource) -> ast.For | None:
     """The loop over epochs that is the innermost loop around the training loop; None where that is another loop, or
     unknown."""
-    file, first, _ = source.loop
-    training = {node for node in ast.walk(source.trees[file]) if isinstance(node, Loop) and node.lineno == first}
-    around = [loop for loop in source.running_loops if loop not in training]
+    around = [loop for loop in source.running_loops if loop is not source.training_loop]
     inner = [one for one in around if all(one is other or one in ast.walk(other) for other in around)]
     loop = inner[0] if len(inner) == 1 else None
     if not isinstance(loop, ast.For) or not any("epoch" in name.lower() for name in names_in(loop.target)):

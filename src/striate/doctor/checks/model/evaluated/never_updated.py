@@ -11,7 +11,7 @@ from torch import nn
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import argument, assigned, called, last_name, receiver_of
+from striate.doctor.setup.syntax import argument, assigned, called, last_name, nodes_in, receiver_of
 
 _HARMLESS = ("eval", "train", "to", "cpu", "cuda", "float", "double", "requires_grad_", "share_memory")
 _COPYING = ("save", "load_state_dict", "deepcopy")
@@ -34,7 +34,7 @@ def evaluated_unchanged(evidence: Evidence) -> Iterator[tuple[str, str]]:
         runs: list[Site] = []
         if not {*name.lower().split("_")}.isdisjoint(_NAMES_OF_BASELINES):
             continue
-        reads = [(file, node) for file, node in reads_of(source, name) if not in_idle_function(source, node)]
+        reads = [node for node in reads_of(source, name) if not in_idle_function(source, node)]
         if _stored_once(source, name) and _runs_only(source, reads, runs):
             yield name, runs[0].where
             return
@@ -45,12 +45,12 @@ def evaluated_unchanged(evidence: Evidence) -> Iterator[tuple[str, str]]:
 def _created_each_epoch(source: ScriptSource, model: nn.Module) -> Iterator[tuple[str, str]]:
     """Networks of the same class that each epoch creates, and runs without training them."""
     for site in source.calls(type(model).__name__):
-        statement = next((part for part in source.enclosing(site.node) if isinstance(part, ast.stmt)), None)
+        statement = next(source.enclosing(site.node, ast.stmt), None)
         target = statement.targets[0] if isinstance(statement, ast.Assign) else None
         if site.often != "epoch" or not isinstance(target, ast.Name) or not source.loops_of(site.node):
             continue
         runs: list[Site] = []
-        reads = [(site.file, node) for _, node in reads_of(source, target.id, source.scope_of(site.node))]
+        reads = list(reads_of(source, target.id, source.scope_of(site.node)))
         if _runs_only(source, reads, runs):
             yield target.id, runs[0].where
             return
@@ -69,12 +69,12 @@ def _passed_to_library(source: ScriptSource, model: nn.Module) -> Iterator[tuple
             scope = source.scope_of(site.node)
             values = [
                 node.value
-                for node in ast.walk(scope)
-                if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [network.id]
+                for node in nodes_in(scope, ast.Assign)
+                if [ast.unparse(target) for target in node.targets] == [network.id]
             ]
             if any(
                 isinstance(outer := source.parent(node), ast.Attribute) and outer.attr == "load_state_dict"
-                for _, node in reads_of(source, network.id, scope)
+                for node in reads_of(source, network.id, scope)
             ):
                 continue
         kind = type(model).__name__
@@ -84,10 +84,10 @@ def _passed_to_library(source: ScriptSource, model: nn.Module) -> Iterator[tuple
             return
 
 
-def _runs_only(source: ScriptSource, reads: list[tuple[str, ast.expr]], runs: list[Site]) -> bool:
+def _runs_only(source: ScriptSource, reads: list[ast.expr], runs: list[Site]) -> bool:
     """Whether these reads run a network, outside of batches, and nothing changes its weights; appends its calls to
     `runs`."""
-    harmless = all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads)
+    harmless = all(is_harmless(source, node, runs, _DEEPEST) for node in reads)
     return harmless and bool(runs) and all(run.often != "batch" for run in runs)
 
 
@@ -144,40 +144,30 @@ def _is_returned(source: ScriptSource, statement: ast.AST | None, name: str) -> 
     """Whether an assigned value comes from a function of the script that returns a variable of this name."""
     call = statement.value if isinstance(statement, ast.Assign) else None
     returned = [
-        node.value
-        for function in (source.functions_of(call) if isinstance(call, ast.Call) else ())
-        for node in ast.walk(function)
-        if isinstance(node, ast.Return)
+        node.value for node in nodes_in(source.functions_of(call) if isinstance(call, ast.Call) else (), ast.Return)
     ]
     return any(isinstance(value, ast.Name) and value.id == name for value in returned)
 
 
-def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[tuple[str, ast.expr]]:
-    """The reads of a variable or an attribute of this name, each with its file: in one function, or in all functions
-    that have no parameter of this name."""
-    for file, tree in source.trees.items():
-        if within is not None and not any(node is within for node in ast.walk(tree)):
-            continue
-        for node in ast.walk(within if within is not None else tree):
-            if (
-                isinstance(node, ast.Name | ast.Attribute)
-                and last_name(node) == name
-                and isinstance(node.ctx, ast.Load)
-            ):
-                function = source.function_of(node)
-                arguments = function.args if function is not None else None
-                parameters = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]
-                own = name in [part.arg for part in parameters]
-                if within is not None or isinstance(node, ast.Attribute) or not own:
-                    yield file, node
+def reads_of(source: ScriptSource, name: str, within: ast.AST | None = None) -> Iterator[ast.expr]:
+    """The reads of a variable or an attribute of this name: in one function, or in all functions that have no parameter
+    of this name."""
+    for node in source.nodes() if within is None else ast.walk(within):
+        if isinstance(node, ast.Name | ast.Attribute) and last_name(node) == name and isinstance(node.ctx, ast.Load):
+            function = source.function_of(node)
+            arguments = function.args if function is not None else None
+            parameters = [] if arguments is None else [*arguments.args, *arguments.kwonlyargs]
+            own = name in [part.arg for part in parameters]
+            if within is not None or isinstance(node, ast.Attribute) or not own:
+                yield node
 
 
-def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site], depth: int) -> bool:
+def is_harmless(source: ScriptSource, node: ast.expr, runs: list[Site], depth: int) -> bool:
     """Whether a use of a network does not change its weights; appends it to `runs` if it runs the network."""
     outer = source.parent(node)
     if isinstance(outer, ast.Attribute):
         if outer.attr == "module":
-            return is_harmless(source, outer, file, runs, depth)
+            return is_harmless(source, outer, runs, depth)
         call = source.parent(outer)
         if outer.attr == "parameters" and call is not None:
             return _only_freezes(source.parent(call)) or _are_clipped(source, call)
@@ -197,7 +187,7 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
     if not isinstance(outer, ast.Call):
         return False
     if outer.func is node:
-        runs.append(Site(outer, file, source.often(outer, file)))
+        runs.append(source.site(outer))
         return True
     if called(outer) == "update_bn":
         return True
@@ -205,7 +195,7 @@ def is_harmless(source: ScriptSource, node: ast.expr, file: str, runs: list[Site
     for function in functions:
         parameter = source.parameter_of(function, outer, node)
         uses = reads_of(source, parameter, function)
-        if not parameter or not all(is_harmless(source, use, file, runs, depth - 1) for _, use in uses):
+        if not parameter or not all(is_harmless(source, use, runs, depth - 1) for use in uses):
             return False
     return bool(functions)
 
@@ -235,6 +225,6 @@ def _only_freezes(loop: ast.AST | None) -> bool:
 
 def _are_clipped(source: ScriptSource, parameters: ast.AST) -> bool:
     """Whether parameters are passed to a function that clips gradients."""
-    statement = next((part for part in source.enclosing(parameters) if isinstance(part, ast.stmt)), None)
+    statement = next(source.enclosing(parameters, ast.stmt), None)
     value = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
     return value is not None and called(value) in ("clip_grad_norm_", "clip_grad_value_")

@@ -12,7 +12,7 @@ from striate.doctor.checks.model.evaluated.never_updated import is_harmless, net
 from striate.doctor.checks.model.origins import are_untrained
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import parameters_held, reached_optimizers
-from striate.doctor.setup.script_source import Loop, ScriptSource, Site
+from striate.doctor.setup.script_source import ScriptSource, Site
 
 _DEEPEST = 4
 _SETTING = ("train", "eval", "parameters", "named_parameters", "state_dict", "zero_grad", "modules")
@@ -34,10 +34,10 @@ def evaluated_instead(evidence: Evidence) -> Iterator[tuple[str, str, str]]:
     source, model, scope = evidence.source, evidence.setup.model, _scope(evidence)
     own = [name for name, thing in networks_by_name(source) if thing is model]
     for name in own:
-        for file, node in reads_of(source, name, scope) if scope is not None else ():
+        for node in reads_of(source, name, scope) if scope is not None else ():
             outer = source.parent(node)
             setting = isinstance(outer, ast.Attribute) and outer.attr in _SETTING
-            if source.often(node, file) != "batch" and not setting:
+            if source.often(node) != "batch" and not setting:
                 return
     for name, _, runs in _unchanged_networks(evidence) if own else ():
         site = next((run for run in runs if run.often == "epoch"), None)
@@ -67,26 +67,23 @@ def _unchanged_networks(evidence: Evidence) -> Iterator[tuple[str, nn.Module, li
         if reads and name not in source.names:  # an attribute of an object, whose methods may change the network
             reads += reads_of(source, name)
         runs: list[Site] = []
-        if reads and all(is_harmless(source, node, file, runs, _DEEPEST) for file, node in reads) and runs:
+        if reads and all(is_harmless(source, node, runs, _DEEPEST) for node in reads) and runs:
             yield name, thing, runs
 
 
 def _switches_gradients(source: ScriptSource) -> bool:
     """Whether the script sets `requires_grad` repeatedly, so that frozen parameters may be trained later."""
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-            if isinstance(node, ast.Attribute) and node.attr == ("requires_grad" if stored else "requires_grad_"):
-                loop = next(iter(source.loops_of(node)), None)
-                over = isinstance(loop, ast.For) and "parameters()" in ast.unparse(loop.iter)
-                if source.often(loop if loop is not None and over else node, file) != "once":
-                    return True
+    for node in source.nodes():
+        stored = isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if isinstance(node, ast.Attribute) and node.attr == ("requires_grad" if stored else "requires_grad_"):
+            loop = next(iter(source.loops_of(node)), None)
+            over = isinstance(loop, ast.For) and "parameters()" in ast.unparse(loop.iter)
+            if source.often(loop if loop is not None and over else node) != "once":
+                return True
     return False
 
 
 def _scope(evidence: Evidence) -> ast.AST | None:
     """The function that contains the training loop, or else the file; None where the loop is unknown."""
-    file, first, _ = evidence.source.loop
-    loops = (node for node in ast.walk(evidence.source.trees[file]) if isinstance(node, Loop) and node.lineno == first)
-    loop = next(loops, None)
+    loop = evidence.source.training_loop
     return None if loop is None else evidence.source.scope_of(loop)

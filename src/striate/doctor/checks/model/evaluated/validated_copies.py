@@ -30,8 +30,8 @@ def validated_unchanged(evidence: Evidence) -> list[str]:
         return []
     names = [name for name in evidence.trial.replica.originals if name in used & unchanged]
     for attribute in {_separate_attribute(name, moved) for name in names}:
-        reads = [(file, node) for file, node in reads_of(source, attribute) if not in_idle_function(source, node)]
-        if not all(is_harmless(source, node, file, [], _DEEPEST) for file, node in reads):
+        reads = [node for node in reads_of(source, attribute) if not in_idle_function(source, node)]
+        if not all(is_harmless(source, node, [], _DEEPEST) for node in reads):
             return []
     return names
 

@@ -15,7 +15,7 @@ from typing import Any, cast
 from torch.optim import Optimizer
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, nodes_in
 
 _MOST_EPOCHS = 1000
 _MOST_STEPS = 100_000
@@ -29,7 +29,7 @@ def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[li
     without parameters."""
     for name in _setting_rates(source):
         for site in source.calls(name):
-            loop = next((part for part in source.enclosing(site.node) if isinstance(part, ast.For)), None)
+            loop = next(source.enclosing(site.node, ast.For), None)
             if site.often != "epoch" or loop is None or not isinstance(loop.target, ast.Name):
                 continue
             epochs, function = source.value(loop.iter), source.value(site.node.func)
@@ -41,13 +41,12 @@ def rates_by_function(source: ScriptSource, optimizer: Optimizer) -> Iterator[li
 def rates_of_steps(source: ScriptSource, planned: int) -> Iterator[list[float]]:
     """The rates of all steps of the script's loops, one list for each function that returns the rate of a step. The
     function is called for each step of `for it in range(…)`, of a counter, or of batches counted within epochs."""
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.Assign) or not _writes_rate(node) or source.often(node, file) != "batch":
-                continue
-            rates = numbers_of_steps(source, node, node.value, planned)
-            if len(rates) > 1:
-                yield rates
+    for node in source.nodes(ast.Assign):
+        if not _writes_rate(node) or source.often(node) != "batch":
+            continue
+        rates = numbers_of_steps(source, node, node.value, planned)
+        if len(rates) > 1:
+            yield rates
 
 
 def numbers_of_steps(
@@ -71,7 +70,7 @@ def _expanded(source: ScriptSource, node: ast.AST, value: ast.expr, depth: int =
     class Expand(ast.NodeTransformer):
         def visit_Name(self, name: ast.Name) -> ast.expr:
             last = source.last_value(node, name.id) if depth < _DEEPEST and name.id not in counted else None
-            within = last is not None and any(part is last for loop in loops for part in ast.walk(loop))
+            within = last is not None and any(part is last for part in nodes_in(loops))
             return _expanded(source, node, last, depth + 1) if last is not None and within else name
 
     return cast(ast.expr, Expand().visit(copy.deepcopy(value)))
@@ -98,8 +97,8 @@ def _counters(source: ScriptSource, node: ast.AST) -> dict[str, ast.AST]:
 def _by_step(source: ScriptSource, node: ast.AST, expression: ast.expr, planned: int, sampled: bool) -> Iterator[Any]:
     """The value of an expression in each step of the loops around a node."""
     counters = _counters(source, node)
-    used = [part.id for part in ast.walk(expression) if isinstance(part, ast.Name) and part.id in counters]
-    calls = [part for part in ast.walk(expression) if isinstance(part, ast.Call) and part is not expression]
+    used = [part.id for part in nodes_in(expression, ast.Name) if part.id in counters]
+    calls = [part for part in nodes_in(expression, ast.Call) if part is not expression]
     if not used or any(called(call) not in ("len", "int", "float", "min", "max") for call in calls):
         return
     code = compile(ast.fix_missing_locations(ast.Expression(expression)), "<striate>", "eval")
@@ -137,8 +136,8 @@ def _setting_rates(source: ScriptSource) -> set[str]:
     """Names of functions of the script that set `group["lr"]` and call nothing that could have other effects."""
     return {
         node.name
-        for node in source.nodes()
-        if isinstance(node, ast.FunctionDef) and any(map(_writes_rate, ast.walk(node))) and not _may_have_effects(node)
+        for node in source.nodes(ast.FunctionDef)
+        if any(map(_writes_rate, ast.walk(node))) and not _may_have_effects(node)
     }
 
 
@@ -156,7 +155,7 @@ _OF_MATH = {"cos", "sin", "exp", "log", "pow", "sqrt", "floor", "ceil"}
 
 def _may_have_effects(function: ast.FunctionDef) -> bool:
     """Whether a function calls anything but plain built-in and mathematical functions."""
-    calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+    calls = [node.func for node in nodes_in(function, ast.Call)]
     return any(
         call.id not in _PLAIN
         if isinstance(call, ast.Name)

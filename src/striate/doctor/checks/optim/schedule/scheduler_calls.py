@@ -10,7 +10,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,7 +34,7 @@ from striate.doctor.evidence.rates import passes_planned
 from striate.doctor.setup.library_training import Scheduled
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import argument, called, last_name, receiver_of, stored_in
+from striate.doctor.setup.syntax import argument, called, is_operation, last_name, nodes_in, receiver_of, stored_in
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -103,29 +102,28 @@ def _finding(where: str, measured: str, remedy: str, limit: str, code: str = _CO
 def _compounded(source: ScriptSource) -> Iterator[Report]:
     """`group["lr"] *= 0.1 ** (epoch // 3)`: a factor that is counted from the first epoch multiplies a rate that
     earlier epochs have already multiplied."""
-    for file, tree in source.trees.items():
-        for node in ast.walk(tree):
-            if not isinstance(node, ast.AugAssign) or not isinstance(node.op, ast.Mult):
-                continue
-            target, value = node.target, node.value
-            if not isinstance(target, ast.Subscript) or ast.unparse(target.slice).strip("'\"") != "lr":
-                continue
-            if isinstance(value, ast.Name):
-                stores = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Assign))
-                value = next((one.value for one in stores if ast.unparse(one.targets[0]) == value.id), value)
-            power = value if isinstance(value, ast.BinOp) and isinstance(value.op, ast.Pow) else None
-            counted = [] if power is None else [n.id for n in ast.walk(power.right) if isinstance(n, ast.Name)]
-            if power is None or not any("epoch" in name for name in counted):
-                continue
-            yield (
-                f"{Path(file).name}, line {node.lineno}",
-                f"`{ast.unparse(node)}` with `{ast.unparse(power)}`: the factor is counted from the first epoch, but "
-                "multiplies a rate that every earlier epoch has multiplied already",
-                f"multiply the initial rate: `{ast.unparse(target)} = base_lr * {ast.unparse(power)}`",
-                "a factor that is counted from the first epoch multiplies the rate again in each epoch",
-                _SCHEDULE,
-            )
-            return
+    for node in source.nodes(ast.AugAssign):
+        if not isinstance(node.op, ast.Mult):
+            continue
+        target, value = node.target, node.value
+        if not isinstance(target, ast.Subscript) or ast.unparse(target.slice).strip("'\"") != "lr":
+            continue
+        if isinstance(value, ast.Name):
+            stores = nodes_in(source.scope_of(node), ast.Assign)
+            value = next((one.value for one in stores if ast.unparse(one.targets[0]) == value.id), value)
+        power = value if is_operation(value, ast.Pow) else None
+        counted = [] if power is None else [n.id for n in nodes_in(power.right, ast.Name)]
+        if power is None or not any("epoch" in name for name in counted):
+            continue
+        yield (
+            source.where(node),
+            f"`{ast.unparse(node)}` with `{ast.unparse(power)}`: the factor is counted from the first epoch, but "
+            "multiplies a rate that every earlier epoch has multiplied already",
+            f"multiply the initial rate: `{ast.unparse(target)} = base_lr * {ast.unparse(power)}`",
+            "a factor that is counted from the first epoch multiplies the rate again in each epoch",
+            _SCHEDULE,
+        )
+        return
 
 
 def _never_stepped(source: ScriptSource) -> Iterator[Report]:
@@ -268,10 +266,10 @@ def _calls_planned(evidence: Evidence, sites: list[Site]) -> int | None:
     for around in source.enclosing(sites[0].node):
         if isinstance(around, ast.For | ast.While):
             return None
-        counted = [n for n in ast.walk(around.test) if isinstance(n, ast.BinOp)] if isinstance(around, ast.If) else []
+        counted = list(nodes_in(around.test, ast.BinOp)) if isinstance(around, ast.If) else []
         each = next((source.value(n.right) for n in counted if isinstance(n.op, ast.Mod)), None)
         if type(each) is int and each > 1:
-            inside = (receiver_of(n) for n in ast.walk(around) if isinstance(n, ast.Call) and called(n) == "step")
+            inside = (receiver_of(n) for n in nodes_in(around, ast.Call) if called(n) == "step")
             if any(isinstance(source.value(owner), Optimizer) for owner in inside if owner is not None):
                 return None  # gradients are accumulated
             return int(passes_planned(evidence)) // each
@@ -432,10 +430,8 @@ def _once_an_epoch(site: Site, effect: str, other: str, limit: str) -> Report:
 def _lower_is_better(source: ScriptSource, name: str) -> bool:
     """Whether the script treats lower values of that name as better, since a score may be of either kind."""
     return any(
-        isinstance(node, ast.Compare)
-        and isinstance(node.ops[0], ast.Lt | ast.LtE)
-        and ast.unparse(node.left).lower() == name
-        for node in source.nodes()
+        isinstance(node.ops[0], ast.Lt | ast.LtE) and ast.unparse(node.left).lower() == name
+        for node in source.nodes(ast.Compare)
     )
 
 

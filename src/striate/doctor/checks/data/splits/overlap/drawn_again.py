@@ -17,7 +17,7 @@ from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.reached_objects import global_names
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import called
+from striate.doctor.setup.syntax import called, nodes_in
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -189,7 +189,7 @@ def _words_given(source: ScriptSource, call: ast.Call) -> set[str]:
 
 def _only_draws(functions: list[Function]) -> bool:
     """Whether the functions are known, and contain neither loops nor training."""
-    inside = [node for function in functions for node in ast.walk(function)]
+    inside = list(nodes_in(functions))
     return bool(inside) and not any(
         isinstance(node, ast.For | ast.While) or called(node) in ("backward", "step") for node in inside
     )

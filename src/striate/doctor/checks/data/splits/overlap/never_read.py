@@ -14,7 +14,7 @@ from striate.doctor.checks.data.splits.overlap.named_parts import OTHERS, TRAINI
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_objects
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import called, last_name
+from striate.doctor.setup.syntax import called, last_name, nodes_in
 from striate.records import Finding
 
 _VALIDATION = ("val", "valid", "validation", "dev")
@@ -53,9 +53,7 @@ def never_used(evidence: Evidence) -> Iterator[Finding]:
 
 def _is_parameter(function: Function | None, name: str) -> bool:
     """Whether a name is a parameter of the function, whose value is known where it is called."""
-    return function is not None and any(
-        node.arg == name for node in ast.walk(function.args) if isinstance(node, ast.arg)
-    )
+    return function is not None and any(node.arg == name for node in nodes_in(function.args, ast.arg))
 
 
 def never_read(evidence: Evidence) -> Iterator[Finding]:
@@ -107,7 +105,7 @@ def another_part(evidence: Evidence) -> Iterator[Finding]:
         name = last_name(node.targets[0])
         loader = names.get(name) if _is_of_validation(name) else None
         read = others.get(id(loader.dataset)) if isinstance(loader, DataLoader) else None
-        uses = (part for part in ast.walk(source.scope_of(node)) if isinstance(part, ast.Name) and part.id == own[0])
+        uses = (part for part in nodes_in(source.scope_of(node), ast.Name) if part.id == own[0])
         if read is not None and not any(isinstance(part.ctx, ast.Load) for part in uses):
             yield Finding(
                 code="data.split-overlap",
@@ -152,7 +150,7 @@ def training_under_each_name(source: ScriptSource) -> Iterator[Finding]:
         training = [word for word in words if TRAINING.search(word)]
         if len(training) != 1 or not {*words} & {*OTHERS}:
             continue
-        inside = [part for line in loop.body for part in ast.walk(line)]
+        inside = list(nodes_in(loop.body))
         uses = [part for part in inside if isinstance(part, ast.Name) and part.id == name]
         if not uses or not all(_is_only_a_name(source, use) for use in uses):
             continue
@@ -166,7 +164,7 @@ def training_under_each_name(source: ScriptSource) -> Iterator[Finding]:
         functions = [
             function for part in inside if isinstance(part, ast.Call) for function in source.functions_of(part)
         ]
-        reached = [*inside, *(part for function in functions for part in ast.walk(function))]
+        reached = [*inside, *nodes_in(functions)]
         evaluates = any(source.runs_network(part) and source.without_gradient(part) for part in reached)
         if evaluates and known and all(repr(training[0]) in ast.unparse(one) for one in known):
             text = ast.unparse(known[0])
