@@ -63,10 +63,8 @@ class RunPredictions:
         return self.task.rows(self.predictions, self.targets, len(self.classes))
 
 
-def compare_predictions(
-    runs: Sequence[RunPredictions], split: str, *, seed: int = 0, notes: Sequence[str] = ()
-) -> Comparison:
-    """The comparison of two or more runs on one split; `seed` is that of the bootstrap.
+def compare_predictions(runs: Sequence[RunPredictions], split: str, *, notes: Sequence[str] = ()) -> Comparison:
+    """The comparison of two or more runs on one split.
 
     Raises DataError where the runs were not measured on the same samples with the same labels.
     """
@@ -77,7 +75,7 @@ def compare_predictions(
     things = "images" if first.images else "samples"
     places = list(combinations(range(len(aligned)), 2))
     groups = next((run.groups for run in aligned if any(run.groups)), ())
-    differences = [_difference(aligned[one], aligned[two], seed, groups) for one, two in places]
+    differences = [_difference(aligned[one], aligned[two], groups) for one, two in places]
     compared = tuple(_compared_run(run, name, groups) for run, name in zip(aligned, names, strict=True))
     pairs = pairs_of(names, differences, metric, things)
     n, task = len(first.samples), first.task.name
@@ -128,8 +126,8 @@ def _count(value: Any) -> Any:
     return value if number and 0 <= value < _MOST else None
 
 
-def _difference(first: RunPredictions, second: RunPredictions, seed: int, groups: Sequence[str]) -> Difference:
-    return first.task.difference(first.rows(), second.rows(), seed, groups)
+def _difference(first: RunPredictions, second: RunPredictions, groups: Sequence[str]) -> Difference:
+    return first.task.difference(first.rows(), second.rows(), groups=groups)
 
 
 def _pair(

@@ -191,12 +191,12 @@ def _product_rate(work: Callable[[], object], precision: Precision, how: str, si
     return _rate("matrix product", how, precision, f"{size} × {size}", "GFLOP/s", 2 * size**3 / 1e9, times)
 
 
-def _repeat(work: Callable[[], object], seconds: float, least: int = 3) -> list[float]:
-    """Seconds of each call, for about `seconds` in all, after a warm-up call."""
+def _repeat(work: Callable[[], object], seconds: float) -> list[float]:
+    """Seconds of each call, at least three, for about `seconds` in all, after a warm-up call."""
     work()
     times: list[float] = []
     began = perf_counter()
-    while len(times) < least or perf_counter() - began < seconds:
+    while len(times) < 3 or perf_counter() - began < seconds:
         started = perf_counter()
         work()
         times.append(perf_counter() - started)

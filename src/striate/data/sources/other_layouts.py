@@ -99,7 +99,7 @@ def _masks_beside_boxes(tree: Tree) -> RecognizedLayout | None:
 def _outlines(tree: Tree) -> RecognizedLayout | None:
     """LabelMe: a .json beside each picture."""
     files = [file for file in tree.files if file.lower().endswith(".json")]
-    if not any(b'"shapes"' in (data := _begin(tree, file)) and b'"imagePath"' in data for file in files[:3]):
+    if not any(b'"shapes"' in (data := bytes_if_readable(tree, file)) and b'"imagePath"' in data for file in files[:3]):
         return None
     what = f"outlines as LabelMe writes them: {several(len(files), '.json file')}, the first {files[0]}"
     return RecognizedLayout(what, by_hand(tree, "outlines"))
@@ -109,7 +109,7 @@ def _coco(tree: Tree) -> RecognizedLayout | None:
     """One .json for many pictures, as in COCO."""
     files = [file for file in tree.files if file.lower().endswith(".json") and file.count("/") <= 2]
     for file in files if len(files) <= 10 else ():
-        data = _begin(tree, file)
+        data = bytes_if_readable(tree, file)
         if b'"annotations"' not in data or b'"images"' not in data:
             continue
         kinds = {
@@ -180,7 +180,7 @@ def _listed_pictures(tree: Tree) -> RecognizedLayout | None:
         if len({file.rpartition("/")[0] for file in tree.files if is_sample(file)}) != 1:
             return None
         table = PurePosixPath(tree.where) / name
-        header = _begin(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower()
+        header = bytes_if_readable(tree, name).decode("utf-8", "replace").split("\n")[0].strip().lower()
         what = other_task(re.split(r"[,;\t]", header))
         remedy = by_hand_in_table(what, table) if what else f"striate train {pasted(table)}"
         return RecognizedLayout(f"all pictures in one folder, and {name} lists them{what and ': '}{what}", remedy)
@@ -192,7 +192,7 @@ def listing_tables(tree: Tree) -> Iterator[str]:
     files = set(tree.files)
     for name in tree.loose():
         if name.lower().endswith((".csv", ".tsv")):
-            lines = _begin(tree, name).decode("utf-8", "replace").split("\n")[1:2]
+            lines = bytes_if_readable(tree, name).decode("utf-8", "replace").split("\n")[1:2]
             if any(field.strip('" \r') in files for line in lines for field in re.split(r"[,;\t]", line)):
                 yield name
 
@@ -207,8 +207,8 @@ def table_beside(tree: Tree, fits: Callable[[Path], bool], *, requested: bool) -
     return fitting[0] if len(fitting) == 1 else None
 
 
-def _begin(tree: Tree, file: str) -> bytes:
-    """The bytes of a file; empty where it cannot be read, which is reported later."""
+def bytes_if_readable(tree: Tree, file: str) -> bytes:
+    """The bytes of a file; empty where it cannot be read, which is reported later if it belongs to the data."""
     with suppress(OSError, DataError):
         return tree.read(file)
     return b""

@@ -7,7 +7,6 @@ the first pixel; v is 0 where a point was not annotated.
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from striate.data.listing import Listing
 from striate.data.media.every_medium import medium_of
 from striate.data.sources.boxes.coco import Pictures, json_files, load_coco, split_named
 from striate.data.sources.manifest import list_manifest, table_columns
-from striate.data.sources.other_layouts import table_beside
+from striate.data.sources.other_layouts import bytes_if_readable, table_beside
 from striate.data.sources.tree import Tree
 from striate.errors import DataError
 from striate.wording import several
@@ -43,16 +42,9 @@ def list_points(tree: Tree, annotation: str | None, only: str | None = None) -> 
         return None
     if only is None and (table := point_table(tree, annotation)):
         return list_manifest(table, annotation)
-    contents = {file: _bytes(tree, file) for file in json_files(tree, only)}
+    contents = {file: bytes_if_readable(tree, file) for file in json_files(tree, only)}
     files = [file for file, data in contents.items() if b'"annotations"' in data and b'"keypoints"' in data]
     return _list_coco(tree, {file: _load(tree, file, contents[file]) for file in files}) if files else None
-
-
-def _bytes(tree: Tree, file: str) -> bytes:
-    """The bytes of a file; empty where it cannot be read, since it may not belong to the data."""
-    with suppress(OSError, DataError):
-        return tree.read(file)
-    return b""
 
 
 def _load(tree: Tree, file: str, data: bytes) -> dict[str, Any]:

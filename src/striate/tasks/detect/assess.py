@@ -100,9 +100,9 @@ def rotated_metrics(each: NDArray[np.float64]) -> dict[str, float]:
 
 
 def angle_errors(
-    decoded: NDArray[Any], targets: NDArray[Any], threshold: float | NDArray[np.float64], longer: float = 2.0
+    decoded: NDArray[Any], targets: NDArray[Any], threshold: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(H,) angle in degrees between the longer side of each object, at least `longer` times as long as wide, and that
+    """(H,) angle in degrees between the longer side of each object, at least twice as long as wide, and that
     of the detection that hits it, at IoU 0.5. Detections count from the threshold on, which may be given per image."""
     errors: list[NDArray[np.float64]] = []
     for rows, truth, least in zip(decoded, targets, np.broadcast_to(threshold, len(decoded)), strict=True):
@@ -113,7 +113,7 @@ def angle_errors(
             hits, _, chose = match(found, own, rotated_overlaps)
             one, other = found[hits[:, 0]], own[chose[hits[:, 0], 0]]
             sides = np.sort(other[:, 2:4] - other[:, :2], 1)
-            apart = (_direction(one) - _direction(other))[sides[:, 1] >= longer * sides[:, 0]]
+            apart = (_direction(one) - _direction(other))[sides[:, 1] >= 2 * sides[:, 0]]
             errors.append(np.abs((apart + 90) % 180 - 90))
     return np.concatenate(errors) if errors else np.zeros(0)
 

@@ -406,7 +406,7 @@ class Several(Task):
         headline = headline.over(facts.columns.get("group", ()))
         targets, headlines = {}, {}
         for name, (task, part, places) in self.evaluations(evaluation).items():
-            own = _facts_of(facts, places)
+            own = facts.part(places.tolist())
             targets[name] = task.assess(part, own, None, (name,))
             metric = task.metrics[0]
             headlines[name] = f"{metric.name} {metric.text(part.metrics.get(metric.key))}, n = {part.n:,}"
@@ -590,13 +590,6 @@ def _usual_error(task: Task, truth: torch.Tensor) -> float:
     mean = truth.float().mean(0).expand(len(truth), -1)
     error = float(task.headline_metric().each(task.rows_for(mean.numpy(), truth.numpy())).mean())
     return error if error > 0 else 1.0
-
-
-def _facts_of(facts: SampleFacts, rows: NDArray[np.int64]) -> SampleFacts:
-    """The facts of the samples at `rows`."""
-    columns = {name: tuple(values[k] for k in rows) for name, values in facts.columns.items()}
-    sizes = tuple(facts.sizes[k] for k in rows) if facts.sizes else ()
-    return SampleFacts(tuple(facts.paths[k] for k in rows), sizes, columns)
 
 
 def _read_weights(text: str | None, names: Sequence[str]) -> tuple[float, ...]:

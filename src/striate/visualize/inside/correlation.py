@@ -60,8 +60,6 @@ class LayerCorrelation:
     """The effective number of uncorrelated units, (Σλ)² / Σλ² of the correlation's eigenvalues λ."""
     alike: tuple[tuple[int, int, float], ...]
     """Pairs with |r| ≥ 0.95, the most similar first."""
-    mean_absolute: float
-    """Mean of |r| over all pairs."""
 
     @property
     def verdict(self) -> str:
@@ -185,11 +183,9 @@ class _Sums:
         values = matrix[first, second]
         near = [k for k in np.argsort(-np.nan_to_num(np.abs(values))) if abs(values[k]) >= ALIKE]
         alike = tuple((int(first[k]), int(second[k]), float(values[k])) for k in near)
-        known = np.abs(values[np.isfinite(values)])
         # The trace of a correlation matrix is its size; the sum of its squared entries that of squared eigenvalues.
         effective = len(inner) ** 2 / float(np.square(inner).sum()) if len(inner) else 0.0
-        mean_absolute = float(known.mean()) if len(known) else 0.0
-        return LayerCorrelation(name, len(matrix), dead, still, std, matrix, effective, alike, mean_absolute)
+        return LayerCorrelation(name, len(matrix), dead, still, std, matrix, effective, alike)
 
 
 def _rows(values: torch.Tensor) -> torch.Tensor:
