@@ -31,9 +31,9 @@ def never_used(evidence: Evidence) -> Iterator[Finding]:
     for node in nodes:
         functions = source.functions_of(node) if isinstance(node, ast.Call) else []
         if isinstance(node, ast.For) and source.loops_of(node) and _asks(source, node):
-            arguments, text = (node.iter,), f"the loop over `{ast.unparse(node.iter)}`"
+            arguments, text = [node.iter], f"the loop over `{ast.unparse(node.iter)}`"
         elif isinstance(node, ast.Call) and len(functions) == 1 and _evaluates(functions[0]):
-            arguments, text = (*node.args, *(word.value for word in node.keywords)), f"`{ast.unparse(node)}`"
+            arguments, text = [*node.args, *(word.value for word in node.keywords)], f"`{ast.unparse(node)}`"
         else:
             continue
         given = next((value for value in arguments if source.value(value) is train), None)
