@@ -91,7 +91,7 @@ function classFields(about, query, go) {
     select.id = id;
     return labeled(label, select);
   };
-  const shows = [{ value: "all", text: "all" }, { value: "mistakes", text: "mistakes, the most confident first" }, { value: "unsure", text: "correct predictions, the least confident first" }];
+  const shows = [{ value: "all", text: "all" }, { value: "mistakes", text: "mistakes, most confident first" }, { value: "unsure", text: "correct, least confident first" }];
   return [
     field("explore-true", "True class", options("any", true), query.true, "true"),
     field("explore-said", "Predicted class", options("anything", false), query.said, "said"),

@@ -5,7 +5,7 @@ import { choice, labeled, make, number, percent } from "./dom.js";
 import { onKeys } from "./keys.js";
 import { problem } from "./problem.js";
 
-const WHICH = [{ value: "doubtful", text: "doubtful labels, the most doubtful first" }, { value: "unsure", text: "uncertain predictions, the least certain first" }];
+const WHICH = [{ value: "doubtful", text: "doubtful labels, the most doubtful first" }, { value: "unsure", text: "predictions, the least certain first" }];
 const HINT = "Enter: the label is right. Space: skip. Backspace: undo. Delete: leave the sample out. +: another class.";
 
 export const ADDRESS = ["part", "which"];
