@@ -152,6 +152,7 @@ def explanation_page(explained: Explanation) -> str:
         legend=LEGEND,
         percent_text=probability_text,
         picture=_input(explained) if image else None,
+        given=f"{_noun(explained)} as the network {'hears' if explained.played else 'sees'} it",
         heard=b64encode(explained.played).decode("ascii"),
         maps=[_map(explained, one) for one in explained.maps.maps],
         table=None if image else _features(explained),
@@ -159,6 +160,11 @@ def explanation_page(explained: Explanation) -> str:
         neighbors=[_neighbor_picture(explained, place) for place in range(len(explained.nearest.neighbors))],
         rows=None if image else _neighbor_table(explained),
     )
+
+
+def _noun(explained: Explanation) -> str:
+    known = explained.preparation
+    return "image" if known is None else medium_of(known.kind).a.partition(" ")[2]
 
 
 def _input(explained: Explanation) -> Shown:

@@ -407,6 +407,7 @@ def test_a_run_learns_where_balls_are_and_writes_masks_that_fit_their_files(tmp_
     page = explanation_page(explained)
     assert page.count("data:image/gif") >= 2
     assert "most important at slice" in page
+    assert "The volume as the network sees it" in page
     with pytest.raises(UsageError, match="of a volume"):
         striate.explain(run.path, str(file), "saliency", pixel=(3, 4))
 
