@@ -207,8 +207,8 @@ def _themselves(evidence: Evidence) -> Finding | None:
             return CHECK.finding(
                 severity="error",
                 where="the loss",
-                measured=f"the scores of {several(len(target), 'view')} contain those of each view with itself: they are the "
-                "highest of their rows, and the loss never asks for them",
+                measured=f"the scores of {several(len(target), 'view')} contain those of each view with itself: they "
+                "are the highest of their rows, and the loss never asks for them",
                 limit="scores of samples with each other whose diagonal is the highest in each row, and never asked "
                 "for",
                 why="Each view competes with itself, the most similar one of all, so the loss cannot become small.",
