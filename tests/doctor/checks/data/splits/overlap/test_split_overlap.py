@@ -283,3 +283,12 @@ def test_a_loop_evaluates_on_other_samples_than_are_trained_on(asked: str) -> No
     """`SCRIPT` iterates over `val_loader`."""
     text = SCRIPT.replace("in val_loader", f"in {asked}")
     assert list(found(text, values(), [SPLIT_OVERLAP])) == ["data.split-overlap"] * (asked == "loader")
+
+
+def test_a_loop_that_asks_a_teacher_trains() -> None:
+    text = SCRIPT[: SCRIPT.index("    model.eval()")] + "teacher = model\n"
+    asks = "        with torch.no_grad():\n            wanted = teacher(x)\n"
+    text = text.replace("        optimizer.zero_grad()\n", f"        optimizer.zero_grad()\n{asks}")
+    names = values()
+    assert asks in text
+    assert not found(text, names | {"teacher": names["model"]}, [SPLIT_OVERLAP])

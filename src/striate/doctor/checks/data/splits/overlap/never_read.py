@@ -130,8 +130,10 @@ def _has_word(value: object, word: str) -> bool:
 
 
 def _asks(source: ScriptSource, loop: ast.For) -> bool:
-    """Whether a loop runs the network without gradients."""
-    return any(source.runs_network(part) and source.without_gradient(part) for part in ast.walk(loop))
+    """Whether a loop runs the network without gradients, and does not train another one, as that of a teacher does."""
+    inside = list(ast.walk(loop))
+    learns = any(called(node) in ("backward", "step") for node in inside)
+    return not learns and any(source.runs_network(part) and source.without_gradient(part) for part in inside)
 
 
 def _evaluates(function: Function) -> bool:
