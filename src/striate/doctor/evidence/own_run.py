@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, product
@@ -376,7 +376,8 @@ class Watcher:
     def leave(self, module: nn.Module, _: Any, output: Any) -> None:
         """Called after each call of a module."""
         self.depth = max(0, self.depth - 1)
-        if module.training and id(module) not in self.run.with_gradients and any(_require_gradients(output)):
+        known = not module.training or id(module) in self.run.with_gradients
+        if not known and any(tensor.requires_grad for tensor in tensors_in(output)):
             self.run.with_gradients.add(id(module))
         if not self.depth and self.drawn is not None and id(module) in self.run.networks:
             with suppress(Exception):
@@ -440,10 +441,6 @@ class Watcher:
         if self.known.get(id(module), (-1, 0.0))[0] != self.run.steps:
             self.known[id(module)] = self.run.steps, number_of_weights(module)
         return self.known[id(module)][1]
-
-
-def _require_gradients(output: Any) -> Iterator[bool]:
-    return (tensor.requires_grad for tensor in tensors_in(output))
 
 
 def _as_table(value: Any) -> Any:

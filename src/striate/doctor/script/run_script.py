@@ -324,12 +324,12 @@ class _Catch(Caught):
     def _stepping(self, optimizer: Optimizer, _: Any, __: Any) -> None:
         if self.over:
             if self.own_run is not None and self.found is not None:
-                another = bool(self.found.elsewhere) and self._is_at(self.found.elsewhere)
-                if another:
-                    self._examine_next(self.found, optimizer)
-                else:
+                if self.found.elsewhere:
+                    if self._is_at(self.found.elsewhere):
+                        self._examine_next(self.found, optimizer)
+                        return
                     self._goes_on_before_next(optimizer)
-                    self.own_run.stepping(optimizer)
+                self.own_run.stepping(optimizer)
             return
         if _tries_rates():
             return

@@ -32,17 +32,17 @@ def written_apart() -> Iterator[None]:
     _set_up_guard()
     with tempfile.TemporaryDirectory(prefix="striate-", ignore_cleanup_errors=True) as folder:
         copies = _Copies(folder)
-        patches: list[tuple[Any, str, Callable[..., Any]]] = [
-            (builtins, "open", copies.opened(open)),
-            (io, "open", copies.opened(io.open)),
-            (torch, "save", copies.saved(torch.save)),
-            (torch, "load", copies.found(torch.load)),
-            (os, "stat", copies.found(os.stat)),
-            (os, "mkdir", _no_folder(os.mkdir)),
+        wrappers: list[tuple[Any, str, Callable[..., Any]]] = [
+            (builtins, "open", copies.opened),
+            (io, "open", copies.opened),
+            (torch, "save", copies.saved),
+            (torch, "load", copies.found),
+            (os, "stat", copies.found),
+            (os, "mkdir", _no_folder),
         ]
-        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in patches]
-        for owner, name, patched in patches:
-            setattr(owner, name, patched)
+        originals = [(owner, name, getattr(owner, name)) for owner, name, _ in wrappers]
+        for owner, name, wrapped in wrappers:
+            setattr(owner, name, wrapped(getattr(owner, name)))
         token = _folder.set(folder)
         try:
             yield

@@ -58,9 +58,7 @@ def _losses_in_loops(evidence: Evidence) -> Iterator[CountNeverReset]:
         if name is None or "loss" not in name.lower():
             continue
         for node in after_loop(source, loop, name):
-            if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Div) or called(node.right) != "len":
-                continue
-            if isinstance(node.left, ast.Name) and node.left.id == name:
+            if is_operation(node, ast.Div) and called(node.right) == "len" and ast.unparse(node.left) == name:
                 yield CountNeverReset(
                     node.lineno,
                     f"`{ast.unparse(node)}` divides a sum of losses, created once, before the epochs, by the length of "

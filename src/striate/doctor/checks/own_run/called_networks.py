@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from striate.doctor.evidence.own_run import CalledNetwork, NetworkCall, OwnRun
 
@@ -18,6 +18,20 @@ def calls_like(run: OwnRun, like: CalledNetwork, *, learns: bool) -> list[Networ
     """Calls of a network and its copies, with gradients or without; of those without, the ones after the first step."""
     alike = [network for network in run.networks.values() if network.kind == like.kind]
     return [call for one in alike for call in one.calls if call.learns == learns and (learns or call.steps > 1)]
+
+
+def comparable_calls(run: OwnRun, network: CalledNetwork) -> tuple[list[NetworkCall], list[NetworkCall]]:
+    """The calls of a network and its copies with gradients, and those without whose inputs have the same shape; calls
+    with a constant input are left out."""
+    learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
+    shapes = {call.shape for call in learned}
+    evaluated = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+    return learned, evaluated
+
+
+def mean_and_deviation(calls: Sequence[NetworkCall]) -> tuple[float, float]:
+    """The mean and the standard deviation of inputs, each averaged over calls."""
+    return sum(call.mean for call in calls) / len(calls), sum(call.deviation for call in calls) / len(calls)
 
 
 def networks_learning(run: OwnRun) -> Iterator[CalledNetwork]:

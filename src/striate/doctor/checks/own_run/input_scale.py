@@ -10,7 +10,7 @@ from itertools import islice
 
 import torch
 
-from striate.doctor.checks.own_run.called_networks import calls_like, networks_learning
+from striate.doctor.checks.own_run.called_networks import comparable_calls, mean_and_deviation, networks_learning
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.checks.own_run.inputs import differing_inputs
 from striate.doctor.evidence.own_run import EvaluatedInputs, Key, NetworkCall, OwnRun
@@ -33,13 +33,10 @@ def _right_in_scale(run: OwnRun) -> Iterator[tuple[str, str]]:
         return
     kinds = {network.name: network.kind for network in run.networks.values()}
     for trained in networks_learning(run):
-        learned = [call for call in calls_like(run, trained, learns=True) if call.deviation > 0]
-        shapes = {call.shape for call in learned}
-        evaluated = [c for c in calls_like(run, trained, learns=False) if c.deviation > 0 and c.shape in shapes]
+        learned, evaluated = comparable_calls(run, trained)
         if len(learned) < _FEW_STEPS or any(_are_alike(one, other) for one in evaluated for other in learned):
             continue
-        mean = sum(call.mean for call in learned) / len(learned)
-        deviation = sum(call.deviation for call in learned) / len(learned)
+        mean, deviation = mean_and_deviation(learned)
         for key, evaluation in run.evaluated.items():
             if kinds.get(key[0]) != trained.kind or evaluation.steps < _FEW_STEPS:
                 continue
@@ -95,17 +92,12 @@ def _later_inputs_differ(run: OwnRun) -> Iterator[tuple[str, str]]:
     if after > before - _FALL:
         return
     for network in networks_learning(run):
-        learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
-        shapes = {call.shape for call in learned}
-        evaluated = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+        learned, evaluated = comparable_calls(run, network)
         unlike = [not any(_are_alike(call, other) for other in learned) for call in evaluated]
         later = [call for call, far in zip(evaluated, unlike, strict=True) if far and call.steps == run.steps]
         if not later or all(unlike) or len(learned) < _FEW_STEPS:
             continue
-        own, others = (
-            (sum(call.mean for call in calls) / len(calls), sum(call.deviation for call in calls) / len(calls))
-            for calls in (learned, later)
-        )
+        own, others = mean_and_deviation(learned), mean_and_deviation(later)
         yield (
             f"the predictions of {network.name} after training",
             f"the script's own steps give {network.name} inputs with mean {own[0]:.3g} and standard deviation "

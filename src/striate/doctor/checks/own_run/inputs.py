@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from striate.doctor.checks.own_run.called_networks import FEW_STEPS, calls_like, networks_learning
+from striate.doctor.checks.own_run.called_networks import (
+    FEW_STEPS,
+    comparable_calls,
+    mean_and_deviation,
+    networks_learning,
+)
 from striate.doctor.checks.own_run.check import OwnRunCheck
 from striate.doctor.evidence.own_run import NetworkCall, OwnRun
 from striate.wording import several
@@ -16,9 +21,7 @@ _FAR, _WIDER = 3.0, 3.0
 def differing_inputs(run: OwnRun) -> Iterator[tuple[str, str]]:
     """Networks whose inputs in evaluation are far from all inputs in training, by mean or deviation."""
     for network in networks_learning(run):
-        learned = [call for call in calls_like(run, network, learns=True) if call.deviation > 0]
-        shapes = {call.shape for call in learned}
-        evaluated = [c for c in calls_like(run, network, learns=False) if c.deviation > 0 and c.shape in shapes]
+        learned, evaluated = comparable_calls(run, network)
         if len(learned) < FEW_STEPS or not evaluated:
             continue
         if any(_are_near(one, other) for one in evaluated for other in learned):
@@ -40,8 +43,7 @@ def _are_near(evaluated: NetworkCall, learned: NetworkCall) -> bool:
 
 
 def _described(calls: list[NetworkCall]) -> str:
-    mean = sum(call.mean for call in calls) / len(calls)
-    deviation = sum(call.deviation for call in calls) / len(calls)
+    mean, deviation = mean_and_deviation(calls)
     return f"mean {mean:.3g} and standard deviation {deviation:.3g}"
 
 

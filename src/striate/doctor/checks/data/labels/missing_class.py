@@ -89,8 +89,9 @@ def _is_one_of_many(evidence: Evidence) -> bool:
     """Whether the network is a copy that a function makes and trains, and a loop calls that function, as for the
     clients of a federated average or the tasks of meta-learning."""
     source = evidence.setup.source
-    for site in [] if source is None else source.calls("deepcopy"):
-        assert source is not None
+    if source is None:
+        return False
+    for site in source.calls("deepcopy"):
         function, assigned = source.function_of(site.node), source.parent(site.node)
         names = stored_in(assigned) if isinstance(assigned, ast.Assign) else set[str]()
         if function is not None and any(source.names.get(name) is evidence.setup.model for name in names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from striate.doctor.checks.eval.counts.findings import wrong_count
 from striate.doctor.checks.eval.evaluation_loops import after_loop, evaluation_loops, size_of
@@ -23,9 +23,9 @@ def last_batch_alone(source: ScriptSource) -> Iterator[Finding]:
             continue
         for node in (part for part in ast.walk(loop) if isinstance(part, ast.Assign) and _compares(part.value)):
             (target,) = node.targets if len(node.targets) == 1 else (None,)
-            if not isinstance(target, ast.Name) or _is_read(loop, target.id):
+            if not isinstance(target, ast.Name) or _is_read(ast.walk(loop), target.id):
                 continue
-            if any(_is_read(part, target.id) for part in after_loop(source, loop, target.id)):
+            if _is_read(after_loop(source, loop, target.id), target.id):
                 yield wrong_count(
                     f"line {node.lineno}",
                     f"`{ast.unparse(node)}` is assigned anew for each of {several(size[1], 'batch', 'batches')}, and "
@@ -47,7 +47,5 @@ def _compares(value: ast.expr) -> bool:
     )
 
 
-def _is_read(tree: ast.AST, name: str) -> bool:
-    return any(
-        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) for node in ast.walk(tree)
-    )
+def _is_read(nodes: Iterable[ast.AST], name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load) for node in nodes)

@@ -131,16 +131,17 @@ def _has_word(value: object, word: str) -> bool:
 
 def _asks(source: ScriptSource, loop: ast.For) -> bool:
     """Whether a loop runs the network without gradients, and does not train another one, as that of a teacher does."""
-    inside = list(ast.walk(loop))
-    learns = any(called(node) in ("backward", "step") for node in inside)
-    return not learns and any(source.runs_network(part) and source.without_gradient(part) for part in inside)
+    asks = any(source.runs_network(part) and source.without_gradient(part) for part in ast.walk(loop))
+    return asks and not _learns(loop)
 
 
 def _evaluates(function: Function) -> bool:
     """Whether a function loops over data without training."""
-    inside = list(ast.walk(function))
-    learns = any(called(node) in ("backward", "step") for node in inside)
-    return not learns and any(isinstance(node, ast.For) for node in inside)
+    return not _learns(function) and any(isinstance(node, ast.For) for node in ast.walk(function))
+
+
+def _learns(tree: ast.AST) -> bool:
+    return any(called(node) in ("backward", "step") for node in ast.walk(tree))
 
 
 def training_under_each_name(source: ScriptSource) -> Iterator[Finding]:
