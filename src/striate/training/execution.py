@@ -178,12 +178,12 @@ def place(module: nn.Module, config: Config, device: torch.device) -> nn.Module:
 
 
 def laid_out(module: nn.Module, config: Config) -> nn.Module:
-    """The same network in the memory format of the configuration."""
+    """The same network in the memory format of the configuration, whatever it had before."""
+    layout = torch.contiguous_format
     if config.execution.memory_format == "channels_last":
         volumes = any(p.ndim == 5 for p in module.parameters())
         layout = torch.channels_last_3d if volumes else torch.channels_last
-        module.to(memory_format=layout)  # type: ignore[call-overload]
-    return module
+    return module.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _compile(module: nn.Module, how: str) -> None:
