@@ -99,3 +99,13 @@ def test_a_network_is_compiled_whole_and_for_training_alone(
         for _ in range(2):
             module(images).sum().backward()
         assert len(graphs) == number + 1
+
+
+def test_a_network_takes_the_memory_format_of_its_configuration_whatever_it_had_before() -> None:
+    module, before = striate.build("conv(4,3) bn relu gap fc(2)", (3, 8, 8), 2), []
+    for layout, strides in (("channels_last", (27, 1, 9, 3)), ("contiguous", (27, 9, 3, 1))):
+        config = Config(execution=ExecutionConfig(memory_format=layout))  # type: ignore[arg-type]
+        weight = next(place(module, config, torch.device("cpu")).parameters())
+        assert weight.stride() == strides
+        before.append(weight)
+    assert before[0] is before[1]  # an optimizer keeps what it was given
