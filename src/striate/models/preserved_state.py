@@ -251,6 +251,8 @@ def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
     meant for the copy reach the original. Neither module is changed here. Exceptions of the network are raised
     unchanged."""
     own = set(network.modules())
+    if all(map(_holds_no_closure, own)):
+        return False
     found: list[nn.Module] = []
 
     def note(part: nn.Module, _: object) -> None:
@@ -263,6 +265,17 @@ def uses_others(network: nn.Module, inputs: torch.Tensor) -> bool:
         with forward_hooks_everywhere(note):
             outputs = network(inputs.detach().clone())
         return bool(found) or _takes_other_weights(network, outputs)
+
+
+def _holds_no_closure(part: nn.Module) -> bool:
+    """Whether a module is torch's or striate's own, without hooks and without functions that may hold others."""
+    own_code = type(part).__module__.partition(".")[0] in ("torch", "striate")
+    hooked = part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part)
+    return own_code and not hooked and not any(map(_may_hold_others, vars(part).values()))
+
+
+def _may_hold_others(value: object) -> bool:
+    return callable(value) and not isinstance(value, type) and getattr(value, "__closure__", True) is not None
 
 
 def _takes_other_weights(network: nn.Module, outputs: object) -> bool:
