@@ -31,7 +31,7 @@ def test_the_codes_are_those_that_are_promised() -> None:
         "ignored-class padding-counted pairs-swapped",
         "optim": "lr-too-high lr-too-low lr-schedule clip-too-small missing-zero-grad parameters-missing "
         "weight-decay-too-high gradient-wrong no-step low-precision accumulation clip-order "
-        "scheduler-calls scaler-order",
+        "scheduler-calls scaler-order state-lost",
         "eval": "mode wrong-axis threshold wrong-count batch-means worst-kept",
         "reward": "never-seen scale terminal-lost truncated-terminal off-by-one target-stale no-exploration endless",
         "fit": "overfit underfit plateau cannot-overfit-batch",

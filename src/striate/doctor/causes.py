@@ -32,7 +32,7 @@ _ORDER = """
     model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
     model.batch-mixing model.no-nonlinearity model.dropout-too-high model.shared-weights optim.no-step
     optim.gradient-wrong optim.parameters-missing model.symmetric-init
-    optim.low-precision optim.accumulation
+    optim.low-precision optim.accumulation optim.state-lost
     optim.scaler-order optim.clip-order optim.clip-too-small optim.scheduler-calls optim.lr-schedule
     optim.weight-decay-too-high model.exploding-gradient model.saturated
     model.dead-units model.vanishing-gradient model.too-small model.shrinks-too-fast model.receptive-field

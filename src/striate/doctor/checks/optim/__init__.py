@@ -17,6 +17,7 @@ from striate.doctor.checks.optim.parameters_missing import PARAMETERS_MISSING
 from striate.doctor.checks.optim.scaler_order import CHECK as SCALER_ORDER
 from striate.doctor.checks.optim.schedule.lr_schedule import LR_SCHEDULE
 from striate.doctor.checks.optim.schedule.scheduler_calls import CHECK as SCHEDULER_CALLS
+from striate.doctor.checks.optim.state_lost import STATE_LOST
 from striate.doctor.checks.optim.weight_decay_too_high import WEIGHT_DECAY_TOO_HIGH
 
 CHECKS: tuple[Check, ...] = (
@@ -30,6 +31,7 @@ CHECKS: tuple[Check, ...] = (
     CLIP_ORDER,
     SCALER_ORDER,
     SCHEDULER_CALLS,
+    STATE_LOST,
     MISPLACED,
     CLIP_TOO_SMALL,
     LR_SCHEDULE,
