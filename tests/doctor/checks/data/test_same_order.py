@@ -176,3 +176,23 @@ def test_the_first_batch_again_and_again(restarted: bool) -> None:
     text = "for epoch in range(3):\n    for x, y in loader:\n        pass\n"
     told = read(text, SAME_ORDER, perceptron(), FirstBatches(loader) if restarted else loader)
     assert ["the first of 20 batches" in one.measured for one in told] == [True] * restarted
+
+
+@pytest.mark.parametrize(
+    ("before", "inside", "order", "wrong"),
+    [
+        ("pass", "torch.manual_seed(0)", None, True),
+        ("pass", "torch.manual_seed(seed)", None, True),
+        ("torch.manual_seed(0)", "pass", None, False),
+        ("pass", "torch.manual_seed(seed + epoch)", None, False),
+        ("pass", "generator.manual_seed(0)", None, False),
+        ("pass", "torch.manual_seed(0); model = build()", None, False),  # trainings, one after another
+        ("pass", "torch.manual_seed(0)", torch.Generator(), False),  # the loader has its own
+    ],
+)
+def test_seeds_before_each_epoch(before: str, inside: str, order: torch.Generator | None, wrong: bool) -> None:
+    data, model = digits().dataset, perceptron()
+    loader = DataLoader(data, 32, shuffle=True, generator=order)
+    text = f"{before}\nfor epoch in range(3):\n    {inside}\n    for x, y in loader:\n        pass\n"
+    told = read(text, SAME_ORDER, model, loader, names={"torch": torch, "seed": 1, "model": model})
+    assert [one.code for one in told] == ["data.same-order"] * wrong

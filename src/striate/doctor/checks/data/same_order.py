@@ -10,15 +10,15 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import distributed
-from torch.utils.data import DataLoader
+from torch import distributed, nn
+from torch.utils.data import DataLoader, RandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
-from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, last_name, nodes_in
+from striate.doctor.setup.script_source import ScriptSource, Site
+from striate.doctor.setup.syntax import called, last_name, names_in, nodes_in, receiver_of, stored_in
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 from striate.wording import several
@@ -36,7 +36,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     source, loader = evidence.source, evidence.setup.train
     sampler = loader.sampler if isinstance(loader, DataLoader) else None
     seeded = _seeded_in_each_step(evidence)
-    if seeded is not None:
+    if seeded is not None or (seeded := _seeded_in_each_epoch(source, loader)) is not None:
         yield seeded
         return
     if not isinstance(sampler, DistributedSampler):
@@ -182,6 +182,43 @@ def _seeded_in_each_step(evidence: Evidence) -> Finding | None:
         else "one generator for all batches, made once outside of the function that draws them: "
         "`generator = torch.Generator().manual_seed(0)`",
     )
+
+
+def _seeded_in_each_epoch(source: ScriptSource, loader: object) -> Finding | None:
+    """The same seed in each pass of a loop around the training loop, which makes no network: the loader then shuffles
+    as in the first epoch."""
+    sampler, training = getattr(loader, "sampler", None), source.training_loop
+    if not isinstance(sampler, RandomSampler) or sampler.generator is not None or training is None:
+        return None
+    if source.epochs == 1 or source.calls("fork_rng", "set_rng_state", "setstate"):
+        return None
+    around = [loop for loop in {*source.running_loops, *source.loops_of(training)} if loop is not training]
+    networks = {name for name, value in source.names.items() if isinstance(value, nn.Module)}
+    for site in source.calls("manual_seed", "seed_everything", "set_seed", "seed_all"):
+        inside = [loop for loop in around if site.node in nodes_in(loop.body)]
+        if not inside or site.often == "batch" or not _seeds_torch(site):
+            continue
+        changing = set[str]().union(*map(stored_in, inside))
+        if names_in(site.node) & changing or networks & changing:
+            continue  # by the number of the epoch; or each pass is a training of its own
+        return SAME_ORDER.finding(
+            severity="warning",
+            where=site.where,
+            measured=f"`{site.text}` runs in each epoch, and the loader shuffles by the generator that it seeds: each "
+            "epoch has the order of the first, and the same random numbers for augmentation and dropout",
+            limit="torch's generator is seeded in a loop around the training loop, by a number that does not change, "
+            "and the loader shuffles by it",
+            why="The batches are the same in each epoch: training learns less from them, and batch norm sees the same "
+            "neighbors.",
+            remedy=f"`{site.text}` once, at the beginning of the script",
+        )
+    return None
+
+
+def _seeds_torch(site: Site) -> bool:
+    """Whether a call seeds torch's own generator, not one that it makes."""
+    receiver = receiver_of(site.node)
+    return called(site.node) != "manual_seed" or (isinstance(receiver, ast.Name) and receiver.id == "torch")
 
 
 def _of_missing_processes(sampler: DistributedSampler[Any], processes: int) -> Finding:
