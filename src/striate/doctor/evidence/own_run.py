@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
@@ -30,6 +31,13 @@ _MOST_RECORDED, _MOST_BYTES = 512, 2**25
 
 
 _COMPARES = (torch.Tensor.__eq__, torch.Tensor.eq, torch.eq)
+_SUBTRACTS = (torch.Tensor.__sub__, torch.Tensor.sub, torch.sub)
+_OF_ERRORS = {
+    *(torch.abs, torch.square, torch.pow),
+    *(torch.Tensor.abs, torch.Tensor.square, torch.Tensor.pow, torch.Tensor.__pow__),
+}
+"""What makes errors of differences."""
+_ERRORS = (functional.l1_loss, functional.mse_loss, functional.smooth_l1_loss, functional.huber_loss)
 
 
 class EndScript(BaseException):
@@ -112,6 +120,22 @@ class CorrectCounts:
     def mean_of_batches(self) -> float:
         """The mean of the batches' accuracies."""
         return sum(right / size for right, size in zip(self.right, self.sizes, strict=True)) / len(self.sizes)
+
+
+@dataclass(frozen=True)
+class ComparedNumbers:
+    """A network's outputs whose errors were computed, from targets of the same shape."""
+
+    name: str
+    """Of the network."""
+    steps: int
+    """Optimizer steps before it."""
+    learns: bool
+    """Whether gradients were recorded."""
+    outputs: float
+    """Standard deviation of the outputs."""
+    targets: float
+    """Standard deviation of the targets."""
 
 
 @dataclass
@@ -212,6 +236,8 @@ class OwnRun:
     """Inputs of networks in the last evaluation, where these are one tensor of floats."""
     compared: dict[int, dict[int, CorrectCounts]] = field(default_factory=dict)
     """Comparisons of integer tensors without gradients, as of predictions with targets: by line, by number of steps."""
+    numbers: list[ComparedNumbers] = field(default_factory=list)
+    """Errors of outputs that are numbers, in order."""
     printed: list[tuple[int, str]] = field(default_factory=list)
     """Texts that it printed or logged, each with the number of steps before."""
     seconds: float = 0.0
@@ -262,6 +288,10 @@ class Watcher:
     """Main input of the last call of a network."""
     alone: bool = False
     """Whether it was the only argument."""
+    given_back: tuple[str, list[torch.Tensor]] = ("", [])
+    """The last network that was called, and its outputs."""
+    difference: tuple[torch.Tensor, ComparedNumbers] | None = None
+    """The last difference of its outputs from other numbers."""
     letters: int = 0
     """Number of characters that the script printed."""
     stepped: dict[int, _Stepped] = field(default_factory=dict)
@@ -313,8 +343,11 @@ class Watcher:
             raise EndScript
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function of torch, and record its result where it compares integer tensors."""
+        """Call a function of torch, and record its result where it compares predictions with targets."""
         value = func(*args, **kwargs)
+        if func in _SUBTRACTS or func in _ERRORS or func in _OF_ERRORS:
+            with suppress(Exception):  # tensors that torch.func has wrapped have no numbers
+                self._note_errors(func, args, value)
         if func in _COMPARES and not torch.is_grad_enabled() and not self.depth and len(args) == 2:
             one, other = args
             integers = all(isinstance(side, torch.Tensor) and not side.is_floating_point() for side in args)
@@ -325,6 +358,24 @@ class Watcher:
                 rights.right.append(int(value.sum()))
                 rights.sizes.append(len(value))
         return value
+
+    def _note_errors(self, func: Any, args: tuple[Any, ...], value: Any) -> None:
+        """Record which numbers a network's outputs are compared with."""
+        if func in _OF_ERRORS:
+            if self.difference is not None and args[0] is self.difference[0]:
+                self.run.numbers.append(self.difference[1])
+            return
+        name, outputs = self.given_back
+        own = [side for side in args[:2] if any(_share_memory(side, one) for one in outputs)]
+        others = [side for side in args[:2] if isinstance(side, torch.Tensor) and all(side is not one for one in own)]
+        if len(own) != 1 or len(others) != 1 or own[0].shape != others[0].shape or len(self.run.numbers) >= _MOST_CALLS:
+            return
+        deviations = (float(side.detach().float().std()) for side in (own[0], others[0]))
+        found = ComparedNumbers(name, self.run.steps, torch.is_grad_enabled(), *deviations)
+        if func in _ERRORS:
+            self.run.numbers.append(found)
+        else:
+            self.difference = value, found
 
     def note_printed(self, text: str) -> None:
         """Called with each text that the script prints or logs."""
@@ -379,6 +430,9 @@ class Watcher:
         known = not module.training or id(module) in self.run.with_gradients
         if not known and any(tensor.requires_grad for tensor in tensors_in(output)):
             self.run.with_gradients.add(id(module))
+        if not self.depth and id(module) in self.run.networks:
+            outputs = [tensor.detach() for tensor in islice(tensors_in(output), _MOST_PAIRS)]
+            self.given_back = self.of(module).name, outputs
         if not self.depth and self.drawn is not None and id(module) in self.run.networks:
             with suppress(Exception):
                 self._note_predictions(module, output)
@@ -449,6 +503,15 @@ def _as_table(value: Any) -> Any:
         return value._asdict()
     plain = isinstance(value, torch.Tensor | nn.Module | Mapping | list | tuple) or not hasattr(value, "__dict__")
     return value if plain else vars(value)
+
+
+def _share_memory(one: Any, other: torch.Tensor) -> bool:
+    """Whether one is the other tensor, perhaps reshaped."""
+    return (
+        isinstance(one, torch.Tensor)
+        and one.numel() == other.numel()
+        and one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    )
 
 
 def _are_alike(given: torch.Tensor, drawn: torch.Tensor) -> bool:

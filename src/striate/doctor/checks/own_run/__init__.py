@@ -21,6 +21,7 @@ from striate.doctor.checks.own_run.input_scale import INPUT_SCALE, LATER_INPUTS
 from striate.doctor.checks.own_run.inputs import INPUTS_DIFFER, LEFT_IN_EVALUATION, NOT_FINITE
 from striate.doctor.checks.own_run.predictions import PREDICTION_CHECKS
 from striate.doctor.checks.own_run.rates import RATE_COMPOUNDS, RATE_STILL_RISES
+from striate.doctor.checks.own_run.target_scale import TARGET_SCALE
 from striate.doctor.evidence.own_run import OwnRun
 from striate.records import Finding
 
@@ -53,7 +54,9 @@ def findings_of(run: OwnRun, *, of_rewards: bool = False) -> list[Finding]:
     """The first finding of each check of a script's own run; `of_rewards`: of a script that learns from rewards. Checks
     that fail are noted in the run."""
     found = list[Finding]()
-    for check in REWARD_CHECKS if of_rewards else (*PREDICTION_CHECKS, *NETWORK_CHECKS, INPUT_SCALE, LATER_INPUTS):
+    for check in (
+        REWARD_CHECKS if of_rewards else (*PREDICTION_CHECKS, *NETWORK_CHECKS, INPUT_SCALE, LATER_INPUTS, TARGET_SCALE)
+    ):
         try:
             found += filter(None, [check.run(run)])
         except Exception as error:  # an unforeseen error in one check does not end the others
