@@ -412,3 +412,19 @@ def test_what_only_an_evaluation_is_given_is_no_batch() -> None:
     found = fixed_batch(loop, names)
     assert found is not None
     assert found[0] == ["x", "scaled"]
+
+
+W = torch.ones(8, 1, requires_grad=True)
+
+
+def weighted(x: Tensor) -> Tensor:
+    return x @ W
+
+
+def test_rows_may_be_taken_in_a_call_of_a_function_with_weights_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_calls, "written_by_user", lambda name: name == __name__)
+    text = "for it in range(9):\n    i = torch.randint(96, (16,))\n    loss = (weighted(X[i]) - Y[i]).square().mean()"
+    found = drawn(text, {"weighted": weighted, "W": W, "i": torch.arange(16)})
+    assert found is not None
+    x, y = found[2]()
+    assert torch.allclose(x.sum(1), y)

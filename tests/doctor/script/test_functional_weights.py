@@ -7,7 +7,8 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from for_checks.asked import digits, perceptron
-from striate.doctor.script.functional_weights import replacing_weights
+from striate.doctor.script.examined_step import Weights
+from striate.doctor.script.functional_weights import replacing_weights, weights_replaced
 
 
 def test_a_network_with_gradients_of_its_own_is_not_trained_elsewhere() -> None:
@@ -18,3 +19,11 @@ def test_a_network_with_gradients_of_its_own_is_not_trained_elsewhere() -> None:
     for weights in ({}, inner):
         functional.cross_entropy(functional_call(model, weights, x), y).backward()
     assert not replacing_weights(model, optimizer, {"inner": inner})
+
+
+def test_weights_without_a_module_stay_as_they_are() -> None:
+    own = {"params.body.weight": torch.ones(2)}  # of a dictionary, whose names have dots
+    model = Weights(own)
+    with weights_replaced(model, {}):
+        assert dict(model.named_parameters(recurse=False)) == own
+    assert model._parameters == own

@@ -19,6 +19,7 @@ from striate.doctor.script.iterated_loop import (
     grouped_batches,
     indices_like,
     same_indices,
+    zipped_batches,
     zipped_count,
 )
 
@@ -145,3 +146,21 @@ def test_an_iterator_of_each_pass_yields_the_first_batch_again(body: str, first:
     if isinstance(batches, FirstBatches):
         assert all(torch.equal(batch, X[:32]) for batch in batches)
         assert len(list(batches)) == 3
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_parts_that_are_zipped_stay_together(numbered: bool) -> None:
+    x, y = torch.arange(20.0), torch.arange(20)
+    head = (
+        "i, (one, two) in enumerate(zip(x.split(8), y.split(8)))"
+        if numbered
+        else "one, two in zip(x.split(8), y.split(8))"
+    )
+    (loop,) = ast.parse(f"for {head}:\n    step(one, two)").body
+    assert isinstance(loop, ast.For)
+    together = zipped_batches(loop, {"x": x, "y": y})
+    assert together is not None
+    batches, body, iterators = together
+    assert [one.tolist() == two.tolist() for one, two in batches] == [True] * 3
+    assert iterators == {}
+    assert ("__number__" in ast.unparse(ast.fix_missing_locations(body[0]))) is numbered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 
 from striate.doctor.diagnosis import Learning
 from striate.doctor.evidence.clock import NoEvidence
@@ -92,6 +93,18 @@ def _judged(predictions: Predictions) -> tuple[bool, float, str] | None:
     )
 
 
+def _loss_of_a_guess(evidence: Evidence) -> float | None:
+    """The cross entropy of uniform predictions, where that is the loss of a step; None for other losses."""
+    with suppress(NoEvidence, StriateError):
+        calls = evidence.calls
+        if len(calls.losses) == 1 and calls.losses[0].name == "cross_entropy" and calls.losses[0].input.ndim > 1:
+            (call,) = calls.losses
+            plain = call.weight is None and call.reduction == "mean"
+            if plain and math.isclose(float(call.value), sum(calls.backward), rel_tol=1e-3):
+                return math.log(call.input.shape[1])
+    return None
+
+
 def _rare_classes_found(predictions: Predictions) -> bool:
     """Whether rare classes are recognized although always predicting the most frequent class would be as accurate, as
     where most of a mask is background."""
@@ -116,6 +129,9 @@ def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | Non
         return known
     count = max(3, len(trial.losses) // 4)
     first, last = trial.losses[:count], trial.losses[-count:]
+    guess = _loss_of_a_guess(evidence)
+    if guess is not None and sum(last) / count > guess:
+        return Learning(False, f"the loss is {sum(last) / count:.3g} after {steps}, that of a guess {guess:.3g}")
     if len(trial.losses) < 2 * count:
         return Learning(False, f"{steps} are too few to tell whether anything is learned")
     fallen = (_mean(first) - _mean(last)) * (-1 if trial.maximizes else 1)

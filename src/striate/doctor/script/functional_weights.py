@@ -41,7 +41,7 @@ def weights_replaced(model: nn.Module, weights: Mapping[str, Any]) -> Iterator[N
     try:
         yield
     finally:
-        _put(model, own)
+        _put(model, {name: own[name] for name in weights})
 
 
 def _put(model: nn.Module, tensors: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -53,6 +53,11 @@ def zipped_batches(
     target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
     if not isinstance(target, ast.Tuple | ast.List) or len(target.elts) != len(inner.args):
         return None
+    together = _parts_of_batches([value_of(argument, names) for argument in inner.args])
+    if together is not None:
+        batch: ast.expr = name_of("__batch__")
+        pair = ast.Tuple([name_of("__number__"), batch], ast.Load()) if numbered else batch
+        return together, [ast.Assign([loop.target], pair), *loop.body], {}
     batches, iterators = None, dict[str, Any]()
     given: list[ast.expr] = []
     for number, argument in enumerate(inner.args):
@@ -74,9 +79,18 @@ def zipped_batches(
         given.append(ast.Call(name_of("next"), [name_of(f"{_ITERATOR}{number}")], []))
     if batches is None:
         return None
-    pair: ast.expr = ast.Tuple(given, ast.Load())
-    assigned = ast.Assign([loop.target], ast.Tuple([name_of("__number__"), pair], ast.Load()) if numbered else pair)
+    items = ast.Tuple(given, ast.Load())
+    assigned = ast.Assign([loop.target], ast.Tuple([name_of("__number__"), items], ast.Load()) if numbered else items)
     return batches, [assigned, *loop.body], iterators
+
+
+def _parts_of_batches(values: Sequence[Any]) -> list[tuple[torch.Tensor, ...]] | None:
+    """The batches of `zip(x.split(32), y.split(32))`, whose parts have as many samples each; None for others."""
+    if not all(isinstance(value, tuple | list) and len(value) == len(values[0]) > 0 for value in values):
+        return None
+    together = list(zip(*values, strict=True))
+    tensors = all(isinstance(part, torch.Tensor) and part.ndim > 0 for parts in together for part in parts)
+    return together if tensors and all(len({len(part) for part in parts}) == 1 for parts in together) else None
 
 
 def zipped_count(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:

@@ -131,7 +131,8 @@ def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
 
 def of_network(node: ast.expr, names: dict[str, Any]) -> bool:
     """Whether an expression is a network with parameters, a user's method of one or of an object that uses one,
-    `trainer.loss(x, y)`, or a user's function that uses one as a global or in its closure: `loss_of(x, y)`."""
+    `trainer.loss(x, y)`, or a user's function that uses one, or weights of its own, as a global or in its closure:
+    `loss_of(x, y)`."""
     value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
     known = [value]
     if isinstance(value, types.MethodType) and written_by_user(value.__func__.__module__):
@@ -139,7 +140,14 @@ def of_network(node: ast.expr, names: dict[str, Any]) -> bool:
     if isinstance(value, types.FunctionType) and written_by_user(value.__module__):
         closure = inspect.getclosurevars(value)
         known = [*closure.nonlocals.values(), *closure.globals.values()]
-    return any(isinstance(one, torch.nn.Module) and any(True for _ in one.parameters()) for one in known)
+    return any(_are_weights(one) for one in known)
+
+
+def _are_weights(value: Any) -> bool:
+    """Whether it is a network with parameters, or a tensor that is trained without one."""
+    if isinstance(value, torch.nn.Module):
+        return any(True for _ in value.parameters())
+    return isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
 
 
 def _used_by(method: types.MethodType) -> list[Any]:

@@ -7,11 +7,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, digits, loop, perceptron, sgd
 from striate.doctor.checks.loss.initial_off import INITIAL_OFF
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.learning import learning_of
+from striate.doctor.script.examined_step import Weights
+from striate.doctor.setup.training_setup import make_setup
 
 LOSS = nn.CrossEntropyLoss()
 
@@ -71,3 +76,31 @@ def test_a_new_head_on_given_features_may_start_confident() -> None:
     optimizer = torch.optim.Adam(head.parameters(), 1e-2)
     with pytest.raises(NoEvidence, match="the output of another network"):
         asked(INITIAL_OFF, head, digits(), loss=LOSS, optimizer=optimizer, step=step)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_weights_without_a_module_are_too_large(scaled: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    one, two = (
+        torch.randn(rows, units, generator=generator) * (rows**-0.5 if scaled else 1)
+        for rows, units in ((64, 100), (100, 10))
+    )
+    weights = {"one": one.requires_grad_(), "two": two.requires_grad_()}
+
+    def step(model: nn.Module, batch: Any, _: Any, __: Any) -> Tensor:
+        model.zero_grad()
+        into, out = model.parameters()
+        value = functional.cross_entropy(torch.tanh(batch[0].flatten(1) @ into) @ out, batch[1])
+        value.backward()
+        for weight in (into, out):
+            weight.data += -0.01 * weight.grad
+        return value
+
+    given = {"step": step, "optimizer": torch.optim.SGD(weights.values(), 0.01)}
+    found = asked(INITIAL_OFF, Weights(weights), digits(), **given)
+    assert [one.code for one in found] == ["loss.initial-off"] * (not scaled)
+    if not scaled:
+        assert "ln 10 = 2.3" in found[0].measured
+        learning = learning_of(Evidence(make_setup(Weights(weights), digits(), **given), Clock(20.0)))
+        assert not learning.shown
+        assert learning.text.endswith("that of a guess 2.3")

@@ -32,6 +32,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if trains_a_part(evidence):
         raise NoEvidence("only a small part of the network is trained, on features of a pretrained network")
     first = evidence.first
+    if not first.layers and not any(evidence.setup.model.children()):
+        yield from _of_weights(evidence)
+        return
     x = first.shown
     if x is not None and x.ndim == 2 and x.is_floating_point() and not are_of_batch(evidence, x.cpu()):
         raise NoEvidence("the network's input is the output of another network")
@@ -78,6 +81,39 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         why="The first steps are spent on correcting confident predictions of random weights.",
         remedy=_remedy(layer.name if layer is not None and by_weights else None),
     )
+
+
+def _of_weights(evidence: Evidence) -> Iterator[Finding]:
+    """The finding for a script that multiplies by weight tensors of its own, without modules: by its cross entropy, and
+    with each matrix divided by the root of its rows, as many as it has inputs."""
+    call = next((one for one in evidence.calls.losses if one.name == "cross_entropy" and one.input.ndim == 2), None)
+    known = None if call is None else quality(call.input, call.target)
+    text = None if call is None or known is None else _too_sure(known, call.input, call.target)
+    if text is None:
+        return
+    better = evidence.variant("smaller weights", Change(prepare=_divided_by_rows))
+    own = evidence.trial
+    if not better.rows or better.error is not None or not _mean(better.losses) < _LESS * _mean(own.losses):
+        return
+    yield INITIAL_OFF.finding(
+        severity="warning",
+        where="the weights",
+        measured=f"{text}; with each matrix divided by the root of its number of rows at first, the loss after "
+        f"{several(len(better.losses), 'step')} is {better.level():.3g} instead of {own.level():.3g}",
+        limit=f"a first cross entropy {_ABOVE:g} nats or more above ln K, and a mean loss of the trial that falls to "
+        f"{percent(_LESS, 0)} with smaller weights",
+        why="Sums over many inputs are large: activations saturate, and the first steps are spent on correcting "
+        "confident predictions of random weights.",
+        remedy="divide each matrix by the root of its number of inputs where it is made: "
+        "`torch.randn(inputs, units) * inputs**-0.5`",
+    )
+
+
+def _divided_by_rows(replica: Replica) -> None:
+    with torch.no_grad():
+        for weights in replica.model.parameters():
+            if weights.ndim == 2:
+                weights.div_(len(weights) ** 0.5)
 
 
 def _by_class(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
