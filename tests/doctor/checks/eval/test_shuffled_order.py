@@ -114,8 +114,28 @@ def test_predictions_beside_labels_in_another_order(text: str, apart: bool, shuf
         ("preds = extract(model, loader)\nshow(rmse(others[val_idx], preds))", False),
         ("preds = extract(model, loader)\nplt.hist(preds, scores[val_idx])", False),
         ("preds, held_out = extract_both(model, loader)\nheld_out = held_out.cpu()\nrmse(preds, held_out)", False),
+        (
+            "preds = extract(model, loader)\ntable = DataFrame({'id': ids, 'label': preds})\n"
+            "rmse(held_out, table.label)",
+            True,
+        ),
+        ("preds = extract(model, loader)\ntable['label'] = preds\nrmse(held_out, table['label'])", True),
+        (
+            "preds = extract(model, loader)\ntable = DataFrame({'id': held_out, 'label': preds})\n"
+            "rmse(held_out, table.id)",
+            False,
+        ),
     ],
-    ids=["a selection", "a variable", "other values", "no pairs", "of the pass"],
+    ids=[
+        "a selection",
+        "a variable",
+        "other values",
+        "no pairs",
+        "of the pass",
+        "a column",
+        "a new column",
+        "the other",
+    ],
 )
 def test_predictions_beside_the_targets_that_a_data_set_was_made_of(text: str, apart: bool, shuffle: bool) -> None:
     scores, val_idx = np.random.default_rng(0).normal(50, 10, 200), np.arange(0, 200, 2)

@@ -20,7 +20,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import parts
 from striate.doctor.setup.script_source import CONCATENATIONS, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, is_operation, names_in, nodes_in, receiver_of
+from striate.doctor.setup.syntax import assigned, called, is_constant, is_operation, names_in, nodes_in, receiver_of
 from striate.models.preserved_state import same_random_state
 from striate.records import Finding
 
@@ -110,9 +110,29 @@ def _source_of(node: ast.expr, source: ScriptSource) -> ast.expr:
         if owner is None:
             break
         node = owner
+    if (column := _column_given(node, source)) is not None:
+        return _source_of(column, source)
     if isinstance(node, ast.Name) and isinstance(made := source.last_value(node, node.id), ast.Attribute):
         return made
     return node
+
+
+def _column_given(node: ast.expr, source: ScriptSource) -> ast.expr | None:
+    """What a column of a table was made of: `preds` for `table.label` after `table = pd.DataFrame({"label": preds})` or
+    `table["label"] = preds`; None where that is unknown."""
+    if isinstance(node, ast.Attribute):
+        owner, name = node.value, node.attr
+    elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        owner, name = node.value, node.slice.value
+    else:
+        return None
+    if not isinstance(owner, ast.Name):
+        return None
+    table = source.last_value(node, owner.id)
+    columns = table.args[0] if isinstance(table, ast.Call) and called(table) == "DataFrame" and table.args else None
+    given = zip(columns.keys, columns.values, strict=True) if isinstance(columns, ast.Dict) else ()
+    made = next((value for key, value in given if key is not None and is_constant(key, name)), None)
+    return source.last_value(node, f"{owner.id}[{name!r}]") or made
 
 
 def _in_its_order(node: ast.expr, loader: DataLoader[Any], source: ScriptSource) -> bool:

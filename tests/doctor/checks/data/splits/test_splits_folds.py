@@ -14,10 +14,11 @@ from striate.doctor.checks.data.splits.folds import OPTIMIZER_OF_ANOTHER_FOLD, S
 from striate.doctor.setup.script_source import ScriptSource
 
 
+@pytest.mark.parametrize("numbers", ["range(CFG.n_folds)", "folds.unique().tolist()", "sorted(set(rows['fold']))"])
 @pytest.mark.parametrize(("inside", "wrong"), [("", True), ("model = make()", False)])
-def test_folds_may_be_counted(inside: str, wrong: bool) -> None:
+def test_folds_may_be_counted(numbers: str, inside: str, wrong: bool) -> None:
     text = f"""
-    for n in range(CFG.n_folds):
+    for n in {numbers}:
         {inside}
         run(model, n)
     for x, y in loader:

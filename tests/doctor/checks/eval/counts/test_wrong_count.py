@@ -1012,6 +1012,23 @@ def test_an_accuracy_that_each_batch_overwrites(line: str, wrong: bool) -> None:
     assert codes_of_script(text, values(), WRONG_COUNT) == ["eval.wrong-count"] * wrong
 
 
+@pytest.mark.parametrize(("size", "wrong"), [("len(loader.dataset)", True), ("len(loader)", False)])
+def test_mean_losses_of_training_are_divided_by_their_number(size: str, wrong: bool) -> None:
+    text = f"""
+    for epoch in range(5):
+        running_loss = 0.0
+        for x, y in loader:
+            loss = criterion(model(x), y)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item()
+        print(running_loss / {size})
+    """
+    said = found(text, values(), [WRONG_COUNT])
+    assert list(said) == ["eval.wrong-count"] * wrong
+    assert all("20 times too small" in measured for measured in said.values())
+
+
 @pytest.mark.parametrize(
     ("reset", "shown", "wrong"),
     [

@@ -16,6 +16,7 @@ from striate.doctor.setup.syntax import called, last_name, names_in, nodes_in, r
 from striate.records import Finding
 
 _RESETS = ("reset_parameters", "apply")
+_NUMBERING = {"range", "unique", "set"}
 _PASSING_ON = ("zip", "enumerate", "reversed", "list", "tuple", "items", "values", "sorted", "range", "len")
 
 
@@ -118,7 +119,7 @@ def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
         # The `split` of a tensor yields single batches, and `zip` yields pairs of batches.
         pairs = isinstance(target, ast.Tuple) and "zip" not in names
         splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
-        if "range" in names:  # `range(CFG.n_folds)`
+        if names & _NUMBERING or ast.unparse(node.iter) == "folds":  # `range(CFG.n_folds)`, `folds.unique().tolist()`
             words |= {last_name(part) for part in ast.walk(node.iter)}
         if splits or any("fold" in word.lower() for word in words):
             yield node

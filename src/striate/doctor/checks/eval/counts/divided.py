@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -36,7 +37,8 @@ def mean_losses_divided(source: ScriptSource) -> Iterator[Finding]:
             for node, above, below in filter(None, map(_quotient, after_loop(source, loop, name))):
                 counted = isinstance(below, ast.Name) and below.id in counts
                 if name in names_in(above) and (counted or source.is_number(below, samples, **known)):
-                    yield _of_mean_losses(node, value, batches, samples)
+                    found = _of_mean_losses(node, value, batches, samples)
+                    yield replace(found, severity="warning") if loop is source.training_loop else found
 
 
 def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) -> Finding:
@@ -44,7 +46,7 @@ def _of_mean_losses(node: ast.AST, value: ast.expr, batches: int, samples: int) 
         f"line {getattr(node, 'lineno', 0)}",
         f"`{ast.unparse(node)}` divides a sum of {several(batches, 'mean')}, `{ast.unparse(value)}` of each batch, "
         f"by {several(samples, 'sample')}: the result is {samples / batches:.0f} times too small",
-        "The number printed as the mean is not the mean, and cannot be compared with that of training.",
+        "The number printed as the mean is not the mean, and training and validation cannot be compared by it.",
         "add up sums, with `reduction='sum'` or the mean times `len(targets)`, and divide by the number of samples",
         "a sum of the mean losses of batches, divided by the number of samples",
     )
@@ -196,6 +198,8 @@ def _is_mean_loss(source: ScriptSource, value: ast.expr) -> bool:
     while isinstance(bare, ast.Call) and called(bare) in ("item", "float", "detach", "cpu"):
         owner = receiver_of(bare)
         bare = owner if owner is not None else bare.args[0] if bare.args else ast.Constant(0)
+    if isinstance(bare, ast.Name) and isinstance(made := source.last_value(bare, bare.id), ast.Call):
+        return _is_mean_loss(source, made)
     if isinstance(bare, ast.Call) and called(bare) == "mean" and not bare.args and not bare.keywords:
         return receiver_of(bare) is not None
     for node in inside:
