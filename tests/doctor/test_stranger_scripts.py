@@ -271,6 +271,16 @@ def test_optimization_by_hand_is_stepped_by_the_module() -> None:
     assert losses[-1] < losses[0]
 
 
+def test_schedulers_of_optimization_by_hand_are_stepped_by_the_module() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    schedule = SimpleNamespace(scheduler=torch.optim.lr_scheduler.StepLR(optimizer, 5), interval="epoch", monitor=None)
+    for by_hand in (False, True):
+        owner = trainer(lightning_module=ByHand(), lr_scheduler_configs=[schedule])
+        owner.lightning_module.automatic_optimization = not by_hand
+        loop, _ = owner.fit()
+        assert len(loop.library.schedules) == (not by_hand)
+
+
 class Attached(Module):
     """As one that reads its trainer and logs; like Lightning's, its copies have no trainer."""
 

@@ -99,7 +99,8 @@ def read(text: str, check: Check, model: nn.Module, train: Any, **options: Any) 
     """What a check says of a script with this loop in it, whose names are given."""
     tree, names = ast.parse(textwrap.dedent(text)), options.pop("names", {})
     loop = next(n for n in ast.walk(tree) if isinstance(n, ast.For) and ast.unparse(n.iter) == "loader")
-    source = ScriptSource({"t.py": tree}, names, ("t.py", loop.lineno, loop.end_lineno or 0), options.pop("epochs", 5))
+    place, calling = ("t.py", loop.lineno, loop.end_lineno or 0), options.pop("calling", frozenset())
+    source = ScriptSource({"t.py": tree}, names, place, options.pop("epochs", 5), calling=calling)
     return said(check, model, train, source=source, **options)
 
 

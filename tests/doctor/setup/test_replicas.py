@@ -90,3 +90,37 @@ def test_callbacks_that_refer_to_their_trainer_are_copied_with_it(dictionary: bo
         rates.append(twin.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([0.1, 0.2, 0.3])
     assert (optimizer.param_groups[0]["lr"], trainer.number) == (0.5, 0)
+
+
+class Wrapped(torch.optim.Optimizer):
+    """As Accelerate's optimizers: around another one, and copied with all attributes."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        self.inner, self.defaults = inner, inner.defaults
+
+    @property
+    def param_groups(self) -> Any:  # type: ignore[override]
+        return self.inner.param_groups
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none)
+
+    def step(self, closure: Any = None) -> Any:
+        return self.inner.step(closure)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def test_an_optimizer_that_a_scheduler_watches_steps_its_copy() -> None:
+    model = perceptron()
+    optimizer = Wrapped(torch.optim.SGD(model.parameters(), 0.1))
+    torch.optim.swa_utils.SWALR(optimizer, swa_lr=0.05)
+    twin = make_replica(make_setup(model, digits(), loss=LOSS, optimizer=optimizer))
+    before = [[p.detach().clone() for p in network.parameters()] for network in (model, twin.model)]
+    twin.step(twin.model, next(iter(digits())), twin.optimizer, twin.loss)
+    kept = [
+        all(torch.equal(p, q) for p, q in zip(old, network.parameters(), strict=True))
+        for old, network in zip(before, (model, twin.model), strict=True)
+    ]
+    assert kept == [True, False]

@@ -65,12 +65,12 @@ def _of_lightning(trainer: Any) -> tuple[TrainingLoop, Any]:
         )
     clip, by_value = trainer.gradient_clip_val, trainer.gradient_clip_algorithm == "value"
     clipping = torch.nn.utils.clip_grad_value_ if by_value else torch.nn.utils.clip_grad_norm_
+    every = [found.scheduler for found in trainer.lr_scheduler_configs]
     schedules = tuple(
         Scheduled(found.scheduler, "batch" if found.interval == "step" else "epoch", str(found.monitor or ""))
-        for found in trainer.lr_scheduler_configs
+        for found in (() if by_hand else trainer.lr_scheduler_configs)  # else its code steps them
     )
     each_step = [found.scheduler for found in schedules if found.often == "batch"]  # copied with the step
-    every = [found.scheduler for found in schedules]
     attached, moved, ended = _attaching(trainer), _moving(trainer), _ending(trainer)
     passed = [0]
 

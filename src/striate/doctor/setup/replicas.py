@@ -134,6 +134,8 @@ def _copied_optimizer(given: Optimizer, memo: dict[int, Any]) -> Optimizer:
     """A copy with all attributes, such as those of LBFGS and of optimizers that wrap others, which torch's
     `__getstate__` omits. Not with functions set on the instance: those of a scheduler refer to the original."""
     replica = copy.deepcopy(given, memo)
+    if hasattr(vars(replica).get("step"), "_wrapped_by_lr_sched"):  # Accelerate's optimizer copies it
+        del replica.step
     for name, value in vars(given).items():
         if name not in vars(replica) and not callable(value):
             setattr(replica, name, copy.deepcopy(value, memo))

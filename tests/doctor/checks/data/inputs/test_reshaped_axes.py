@@ -93,6 +93,7 @@ def test_scores_of_places_are_no_rows_of_classes() -> None:
     said = "as if this moved the classes last", "x.movedim(1, -1).reshape(-1, 4)"
     assert _of_scores((32, 4, 24, 24), (32 * 24 * 24, 4)) == said
     assert _of_scores((32, 24, 24, 4), (32 * 24 * 24, 4)) is None
+    assert _of_scores((32, 10, 1, 1), (32, 10)) is None  # of one position
     assert _of_scores((32, 4, 24, 24), (32, 4, 24 * 24)) is None
     assert _of_scores((32, 4, 24, 4), (32 * 24 * 4, 4)) is None  # whose last axis may be that of classes
 

@@ -210,3 +210,24 @@ def test_a_client_of_a_federated_average_has_a_part_of_the_classes(copies: bool)
     with suppress(NoEvidence):
         found = read(text, MISSING_CLASS, model, (x[y < 4], y[y < 4]), val=(x, y), names=names)
     assert bool(found) is not copies
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_a_client_may_be_given_a_copy(copies: bool) -> None:
+    text = f"""
+    def update(model, loader):
+        for x, y in loader:
+            step(model, x, y)
+        return model.state_dict()
+
+    for number in range(9):
+        states = [update({"copy.deepcopy(server)" if copies else "server"}, loader) for loader in clients]
+    """
+    x, y = pixels()
+    model, server = perceptron(), perceptron()
+    names = {"model": model, "server": server}
+    found: list[Finding] = []
+    with suppress(NoEvidence):
+        calling = frozenset({("t.py", text.count("\n", 0, text.index("states =")) + 1)})
+        found = read(text, MISSING_CLASS, model, (x[y < 4], y[y < 4]), val=(x, y), names=names, calling=calling)
+    assert bool(found) is not copies

@@ -194,3 +194,13 @@ def test_what_is_forecast_may_follow_on_what_was_trained_on(behind: bool) -> Non
     train = torch.stack([series[start : start + WINDOW] for start in range(0, 600 - WINDOW + 1, 4)])
     val = torch.stack([series[int(end) - WINDOW : int(end)] for end in ends])
     assert [code for code, _ in _found(train, val)] == ["data.leak"] * (not behind)
+
+
+def test_features_that_are_alike_are_no_windows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    profile = torch.randn(64, generator=generator)
+    rows = profile * (1 + 0.3 * torch.rand(600, 1, generator=generator)) + 0.02 * torch.randn(
+        600, 64, generator=generator
+    )
+    data = [DataLoader(TensorDataset(part, part[:, 0]), 32) for part in (rows[:500], rows[500:])]
+    assert said(WINDOWS_SHARED, nn.Linear(64, 1), data[0], val=data[1], loss=nn.MSELoss(), task="regress") == []

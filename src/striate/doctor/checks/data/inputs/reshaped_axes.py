@@ -116,7 +116,7 @@ def exchanged_by_reading(given: Shape, made: Shape) -> tuple[str, str] | None:
 
 def _of_scores(given: Shape, made: Shape) -> tuple[str, str] | None:
     """The same for scores of positions that a loss gets, which expects the classes on axis 1."""
-    if len(given) > 2 and made == (math.prod(given) // given[1], given[1]) and 1 < given[1] != given[-1]:
+    if math.prod(given[2:]) > 1 and made == (math.prod(given) // given[1], given[1]) and 1 < given[1] != given[-1]:
         return "as if this moved the classes last", f"x.movedim(1, -1).reshape(-1, {given[1]})"
     exchanged = _are_exchanged(given, made)
     return ("as if this moved the classes before the positions", "x.transpose(1, 2)") if exchanged else None

@@ -87,16 +87,21 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
 
 def _is_one_of_many(evidence: Evidence) -> bool:
     """Whether the network is a copy that a function makes and trains, and a loop calls that function, as for the
-    clients of a federated average or the tasks of meta-learning."""
-    source = evidence.setup.source
+    clients of a federated average or the tasks of meta-learning; or a copy that a loop makes for the training it
+    calls."""
+    source, model = evidence.setup.source, evidence.setup.model
     if source is None:
         return False
     for site in source.calls("deepcopy"):
+        original = source.value(site.node.args[0]) if site.node.args else None
+        around = {*source.loops_of(site.node)}
+        if type(original) is type(model) and original is not model and around & {*source.running_loops}:
+            return True
         function, assigned = source.function_of(site.node), source.parent(site.node)
         names = stored_in(assigned) if isinstance(assigned, ast.Assign) else set[str]()
-        if function is not None and any(source.names.get(name) is evidence.setup.model for name in names):
-            around = (part for call in source.calls_of(function) for part in source.enclosing(call.node))
-            return any(isinstance(part, ast.For | ast.While | ast.ListComp) for part in around)
+        if function is not None and any(source.names.get(name) is model for name in names):
+            outside = (part for call in source.calls_of(function) for part in source.enclosing(call.node))
+            return any(isinstance(part, ast.For | ast.While | ast.ListComp) for part in outside)
     return False
 
 
