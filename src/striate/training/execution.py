@@ -183,7 +183,8 @@ def laid_out(module: nn.Module, config: Config) -> nn.Module:
     if config.execution.memory_format == "channels_last":
         volumes = any(p.ndim == 5 for p in module.parameters())
         layout = torch.channels_last_3d if volumes else torch.channels_last
-    return module.to(memory_format=layout)  # type: ignore[call-overload]
+    module.to(memory_format=layout)  # type: ignore[call-overload]
+    return module
 
 
 def _compile(module: nn.Module, how: str) -> None:

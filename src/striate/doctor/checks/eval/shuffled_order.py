@@ -120,6 +120,7 @@ def _source_of(node: ast.expr, source: ScriptSource) -> ast.expr:
 def _column_given(node: ast.expr, source: ScriptSource) -> ast.expr | None:
     """What a column of a table was made of: `preds` for `table.label` after `table = pd.DataFrame({"label": preds})` or
     `table["label"] = preds`; None where that is unknown."""
+    name: object
     if isinstance(node, ast.Attribute):
         owner, name = node.value, node.attr
     elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
