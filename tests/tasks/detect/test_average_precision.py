@@ -72,6 +72,7 @@ def test_average_precision_is_that_of_coco(seed: int) -> None:
     each = average_precisions(ranked(rows))
     own = {"map": mean_of_known(each), "map50": mean_of_known(each[:, 0]), "map75": mean_of_known(each[:, 5])}
     assert own == pytest.approx(_coco(decoded, targets), abs=1e-9)
+    assert own["map50"] == RankedHeadline(MAP, lambda *_: 0.0, ious=(0, 1)).value(rows)
     assert own == pytest.approx(coco_metrics(decoded, targets, CLASSES), abs=1e-6)
     assert 0.01 < own["map"] < 0.9
 

@@ -141,18 +141,14 @@ class Ranked:
         NaN where there are no objects."""
         total = self.objects.sum() if weights is None else self.objects @ weights
         if not total:
-            return np.full((len(IOUS), len(RECALLS)), np.nan)
+            return np.full((self.hits.shape[1], len(RECALLS)), np.nan)
         each = None if weights is None else weights[self.image][:, None]
         hits, misses = (x.cumsum(0) if each is None else (x * each).cumsum(0) for x in (self.hits, self.misses))
         recall = hits / total
         precision = hits / np.maximum(hits + misses, np.spacing(1))
-        precision = np.maximum.accumulate(precision[::-1])[::-1]
-        out = np.zeros((len(IOUS), len(RECALLS)))
-        for k in range(len(IOUS)):
-            places = np.searchsorted(recall[:, k], RECALLS)
-            inside = places < len(recall)
-            out[k, inside] = precision[places[inside], k]
-        return out
+        highest = np.zeros((len(recall) + 1, hits.shape[1]))
+        np.maximum.accumulate(precision[::-1], out=highest[-2::-1])
+        return np.stack([highest[recall[:, k].searchsorted(RECALLS), k] for k in range(hits.shape[1])])
 
     def recall(self) -> NDArray[np.float64]:
         """(D, T) share of all objects that are found with this score as threshold."""
@@ -160,8 +156,8 @@ class Ranked:
         return found
 
 
-def ranked(rows: Rows) -> tuple[Ranked, ...]:
-    """One record for each class."""
+def ranked(rows: Rows, ious: slice = slice(None)) -> tuple[Ranked, ...]:
+    """One record for each class, at these of `IOUS`."""
     classes = int(rows[0, 0])
     n, count, rows = len(rows), (rows.shape[1] - 1 - classes) // FIELDS, rows[:, 1:]
     entries = rows[:, : FIELDS * count].reshape(-1, FIELDS)
@@ -172,7 +168,7 @@ def ranked(rows: Rows) -> tuple[Ranked, ...]:
     for number in range(classes):
         own = entries[:, 1] == number
         bits = entries[own][:, 2:].astype(np.int64)
-        hits, nothing = ((bits[:, k, None] >> np.arange(len(IOUS))) & 1 for k in (0, 1))
+        hits, nothing = ((bits[:, k, None] >> np.arange(len(IOUS))[ious]) & 1 for k in (0, 1))
         misses = (1 - hits - nothing).astype(np.float64)
         objects = rows[:, FIELDS * count + number]
         found.append(Ranked(image[own], entries[own, 0], hits.astype(np.float64), misses, objects))
@@ -193,17 +189,18 @@ class RankedHeadline(Headline):
 
     def value(self, rows: Rows) -> float:
         """The metric of these images; an image that occurs twice counts twice."""
-        return mean_of_known(average_precisions(ranked(rows))[:, slice(*self.ious)])
+        return mean_of_known(average_precisions(ranked(rows, slice(*self.ious))))
 
     def draws(self, rows: Rows, seed: int = 0) -> NDArray[np.float64]:
         """The metric of each of many resamples, drawn with replacement from images or groups."""
         units = drawn_units(self.groups, len(rows))
-        classes, draw, n = ranked(rows), np.random.default_rng(seed), drawn_count(self.groups, len(rows))
+        classes = ranked(rows, slice(*self.ious))
+        draw, n = np.random.default_rng(seed), drawn_count(self.groups, len(rows))
         cost = len(IOUS) * sum(len(one.image) + len(RECALLS) for one in classes)
         weights = (
             np.bincount(draw.integers(0, n, n), minlength=n).astype(float)[units] for _ in range(resamples_for(cost))
         )
-        return np.array([mean_of_known(average_precisions(classes, some)[:, slice(*self.ious)]) for some in weights])
+        return np.array([mean_of_known(average_precisions(classes, some)) for some in weights])
 
     def estimate(self, rows: Rows, seed: int = 0) -> Estimate:
         """The metric with its 95 % interval; without an interval for fewer than 20 images, or groups."""
