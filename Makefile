@@ -15,7 +15,7 @@ BENCH ?= $(BENCHES)
 # Compiled modules are kept: a hundred tests start a program of their own.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: install demo test test-all test-gpu check format bench bench-long pins release clean
+.PHONY: install demo test test-all test-gpu lint check format bench bench-long pins release clean
 
 install: $(STAMP)
 
@@ -36,19 +36,28 @@ $(BASE_STAMP): pyproject.toml constraints.txt
 demo: $(BASE_STAMP)
 	@GOMP_SPINCOUNT=1000 $(BIN)/python examples/first_run.py # threads that share busy cores
 
-test: check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+# In a fresh checkout mypy keeps one core busy for a minute and more: it runs beside the tests, and prints at the end.
+define types_beside_tests
+@types=$$(mktemp); $(BIN)/mypy > $$types 2>&1 & \
+$(BIN)/python -m pytest -n 2 --dist worksteal $(1); tests=$$?; \
+wait $$!; typed=$$?; cat $$types; rm $$types; exit $$((tests | typed))
+endef
 
-test-all: check
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'slow or not slow'
+test: lint
+	$(types_beside_tests)
+
+test-all: lint
+	$(call types_beside_tests,-m 'slow or not slow')
 
 # On a machine with a GPU, with the torch that goes with it; needs no other setting.
 test-gpu: install
 	STRIATE_TEST_DEVICE=cuda $(BIN)/python -m pytest tests/gpu
 
-check: install
+lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+
+check: lint
 	$(BIN)/mypy
 
 format: install
