@@ -82,13 +82,13 @@ def test_known_overlaps() -> None:
     assert corners == pytest.approx(np.array([[1, 3], [1, -1], [3, -1], [3, 3]])), "counterclockwise for the eye"
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(st.integers(0, 2**31))
 def test_suppression_is_greedy_also_beyond_a_block(seed: int) -> None:
     random = np.random.default_rng(seed)
-    boxes, classes = _boxes(random, 80), random.integers(0, 2, 80)
+    boxes, classes = _boxes(random, 72), random.integers(0, 2, 72)
     kept = nms_mask(torch.tensor(boxes)[None], torch.tensor(classes)[None], 0.4)[0]
-    expected = reference.non_maximum_suppression(boxes, -np.arange(80.0), classes, 0.4)
+    expected = reference.non_maximum_suppression(boxes, -np.arange(72.0), classes, 0.4)
     assert torch.nonzero(kept)[:, 0].tolist() == expected.tolist()
 
 
