@@ -68,6 +68,8 @@ class StriateError(ValueError):
     """
 
     process: int | None = None
+    in_python: str = ""
+    """What to type in Python, where that is another function than the command in `remedy`."""
 
     def __init__(self, where: str, got: str, expected: str, remedy: str) -> None:
         self.where, self.got, self.expected, self.remedy = where, got, expected, remedy

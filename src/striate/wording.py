@@ -159,10 +159,16 @@ def number(value: Any, digits: int = 4) -> str:
     if isinstance(value, (bool, str)):
         return str(value)
     if isinstance(value, Integral):
-        return f"{value:,}"
+        return f"{value:,}".replace("-", "−")
     value = float(value)
     whole = value.is_integer() or abs(value) >= 10 ** (digits - 1) - 0.05
-    text = f"{value:,.0f}" if whole and abs(value) < 1e15 else f"{value:.{digits}g}"
+    return formatted(value, ",.0f" if whole and abs(value) < 1e15 else f".{digits}g")
+
+
+def formatted(value: float, form: str) -> str:
+    """The value in a format such as `.2f` or `+.3g`, with a minus sign, which is left out where it rounds to 0."""
+    sign = form[:1] if form.startswith("+") else ""
+    text = format(float(value), f"{sign}z{form.removeprefix(sign)}")
     return f"−{text[1:]}" if text.startswith("-") else text
 
 
@@ -174,4 +180,4 @@ def short_number(value: float) -> str:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A share from 0 to 1 in percent, with `digits` decimals: `97.8 %`; a dash for None."""
-    return "–" if share is None else f"{100 * share:.{digits}f} %"
+    return "–" if share is None else f"{formatted(100 * share, f'.{digits}f')} %"

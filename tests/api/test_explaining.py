@@ -30,8 +30,10 @@ def run(same_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_picture_of_a_run(run: Path, same_photos: Path, tmp_path: Path) -> None:
     image = same_photos / "green" / "000.png"
-    explained = striate.explain(run, image)
+    said = list[str]()
+    explained = striate.explain(run, image, announce=said.append)
     assert isinstance(explained, striate.Explanation)
+    assert len(said) == 1
     trained = striate.load(run)
     answer = trained.predict(image)
     assert (explained.label, explained.fields["probability"]) == (answer.label, answer.probability)

@@ -47,6 +47,8 @@ def test_what_takes_the_path_of_a_run_takes_the_run() -> None:
     assert striate.load(run).run == run.path
     assert resume(run, data=(x, y), quiet=True).metrics == run.metrics
     assert verify(run).path == run.path
+    with pytest.raises(StriateError, match=r"remedy:   reject=0\.05"):
+        striate.load(run, reject=5.0)
     for verb in (diagnose_run, partial(striate.play, out="game.gif"), evaluate_player, striate.learning_curve):
         with pytest.raises(StriateError, match=r"not in a file|learned from samples"):
             verb(run)

@@ -52,6 +52,13 @@ def test_a_page_is_written_beside_what_is_said(explain, same_photos: Path) -> No
     assert "--force" in err
 
 
+def test_minutes_are_announced_only_where_they_are_spent(explain, same_photos: Path) -> None:
+    code, _, err = explain(same_photos / "red" / "003.png", "--box", "1")
+    assert code == 2
+    assert "a run whose predictions have such parts" in err
+    assert "minutes" not in err
+
+
 def test_json_is_one_document_and_no_page(explain, same_photos: Path, own_folder: Path) -> None:
     code, out, _ = explain(same_photos / "red" / "003.png", "--method", "saliency", "--json")
     document = json.loads(out)

@@ -149,6 +149,13 @@ def test_a_table_has_no_image_that_a_layer_knows(tmp_path: Path, capsys: pytest.
     assert main(shlex.split(err.rpartition("remedy:   ")[2])[1:]) == 0
 
 
+def test_a_grid_is_named_with_its_shape_where_an_image_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "conv(4,3) relu fc(2)", "field", "--input", "2x8x8"]) == 2
+    assert "got:      maps of 8×8 in 2 channels" in capsys.readouterr().err
+    assert main(["show", "conv(4,3) relu fc(2)", "tuning", "--input", "2x8"]) == 2
+    assert "got:      inputs of the shape 2×8\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

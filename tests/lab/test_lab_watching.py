@@ -120,7 +120,7 @@ def test_a_run_on_a_table_is_refused() -> None:
     lab.__dict__["trained"] = Trained(
         module, Classify(("a", "b")), table, Normalization((0.0,) * 4, (1.0,) * 4), ("a", "b"), torch.device("cpu")
     )
-    with pytest.raises(ModelError, match="a run on a table"):
+    with pytest.raises(ModelError, match="a run on rows of"):
         CachedPasses(lab).watched("run", "", "mnist5k#5")
 
 

@@ -229,8 +229,9 @@ def test_the_run_is_a_model_as_any_run(finished: Path, capsys: pytest.CaptureFix
 
 
 def test_verbs_of_samples_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RunError, match="striate play"):
+    with pytest.raises(RunError) as refused:
         striate.load(finished)
+    assert refused.value.remedy == f"striate.api.evaluate_player({str(finished)!r})"
     assert main(["eval", str(finished), "--robustness"]) == 2
     assert main(["predict", str(finished), "x.png"]) == 2
     assert "striate play" in capsys.readouterr().err

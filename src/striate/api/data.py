@@ -10,6 +10,7 @@ from typing import Any
 
 from striate.api.announcing import Announce
 from striate.api.fields_of_data import CHECKED, PACKED, refuse_unused
+from striate.api.keywords import known_keywords
 from striate.data.audit.check import check_evidence
 from striate.data.audit.data_check import DataCheck, grave_first
 from striate.data.audit.evidence import gather_evidence
@@ -27,6 +28,7 @@ from striate.training.request import ConfigSource, merge_request, read_config
 from striate.wording import type_of
 
 
+@known_keywords
 def check_data(
     data: Data = None,
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
 from striate.api.networks import load, with_rule_of
 from striate.api.subject import find_subject, game_state
 from striate.api.training import Run
@@ -42,12 +45,18 @@ from striate.visualize.attribution.nearest import Nearest, find_nearest
 from striate.visualize.attribution.question import Question, make_question
 from striate.visualize.inside.passes import as_input
 from striate.visualize.picture import names_sample, sample_input
-from striate.wording import several, show_shape, type_of
+from striate.wording import number, several, show_shape, type_of
 
 if TYPE_CHECKING:
     from striate.training.trained import Input
 
 
+Bounds = tuple[torch.Tensor, torch.Tensor]
+Compute = Callable[[Question, Bounds | None], tuple[Maps, Covering | None, Nudge | None]]
+"""Computes the maps of a question, and changes within the bounds of values."""
+
+
+@known_keywords
 def explain(
     run_or_trained: str | Path | Run | Trained | nn.Module,
     image: Input,
@@ -59,6 +68,7 @@ def explain(
     box: int | str | None = None,
     pixel: str | tuple[int, int] | None = None,
     point: str | None = None,
+    announce: Announce | None = None,
 ) -> Explanation:
     """Explain the prediction for `image`: attribution maps, each with checks of how far to trust it; the smallest
     change that changes the prediction; and, of a run, the most similar training images.
@@ -70,11 +80,12 @@ def explain(
     these, and several layers for Grad-CAM; by name only: `deconvnet` and `guided-backprop`. `cost` and `threshold` of a
     run say how its class is chosen, as in `load`. To explain one part of the prediction: a `box` by its number, from 1,
     in the order of `predict`; a `pixel` (x, y) of the file; a `point` by its name; `part` is whichever of these the run
-    has. The network stays as it is, bit for bit.
+    has. `announce` gets a line before minutes of computing. The network stays as it is, bit for bit.
     Raises UsageError for an unknown method, and for a part that the prediction does not have; DataError for an input
     that cannot be read; ModelError where the method does not support the network.
     """
     require_method(method)
+    compute = partial(_maps_and_changes, method, announce or (lambda _: None))
     requested = _requested_part(part=part, box=box, pixel=pixel, point=point)
     kinds: tuple[type, ...] = (str, Path, Run, Trained, nn.Module)
     if not isinstance(run_or_trained, kinds):
@@ -87,8 +98,8 @@ def explain(
                 got = f"{requested[0]} {requested[1]} for an nn.Module"
                 raise UsageError("explain", got, expected, f"leave out {requested[0]}")
             _refuse_rule(cost, threshold, "an nn.Module", expected)
-            return _explain_module(run_or_trained, image, method)
-        return _explain(run_or_trained, image, method, cost, threshold, requested)
+            return _explain_module(run_or_trained, image, compute)
+        return _explain(run_or_trained, image, compute, cost, threshold, requested)
 
 
 Part = tuple[str, str]
@@ -118,7 +129,7 @@ def _refuse_rule(cost: ByClass, threshold: ByClass, network: str, expected: str)
 def _explain(
     given: str | Path | Run | Trained,
     image: Any,
-    method: RequestedMethod,
+    compute: Compute,
     cost: ByClass,
     threshold: ByClass,
     part: Part | None,
@@ -127,7 +138,7 @@ def _explain(
     require_layers(path)
     if not isinstance(path, Trained) and plays(path):
         _refuse_rule(cost, threshold, "a network that plays", "a run of classes or labels")
-        return _explain_state(load_player(path), image, method, str(path), part)
+        return _explain_state(load_player(path), image, compute, str(path), part)
     if isinstance(path, Trained):
         trained = with_rule_of(path.run or Path(), path, cost, threshold)
     else:
@@ -144,7 +155,9 @@ def _explain(
     if part is not None and part[0] == "pixel" and placed is not None:
         raw, part = _around_pixel(trained, image, raw, placed, part[1])
     volume = _predicted_volume(trained, image)
-    explained = _explain_trained(trained, raw, method, name, network, None if part is None else part[1], placed, volume)
+    explained = _explain_trained(
+        trained, raw, compute, name, network, None if part is None else part[1], placed, volume
+    )
     explained = replace(explained, notes=(*explained.notes, *filled))
     medium = medium_of(trained.preparation.kind)
     if medium.player and isinstance(image, str | Path):
@@ -155,7 +168,7 @@ def _explain(
     return _with_data(explained, trained, Path(path))
 
 
-def _explain_state(player: Player, step: Any, method: RequestedMethod, network: str, part: Part | None) -> Explanation:
+def _explain_state(player: Player, step: Any, compute: Compute, network: str, part: Part | None) -> Explanation:
     """Explain which pixels of a state of a game determine the value of the action that is taken."""
     if part is not None:
         raise UsageError(
@@ -166,9 +179,9 @@ def _explain_state(player: Player, step: Any, method: RequestedMethod, network: 
     copy = trial_copy(player.module)
     with on_trial(copy), torch.enable_grad():
         question = make_question(copy, x, action, kind="number")
-        maps, covering, nudge = _maps_and_changes(question, method, None)
+        maps, covering, nudge = compute(question, None)
     name, value = player.actions[action], float(state.values[0, action])
-    every = ", ".join(f"{one} {v:.3g}" for one, v in zip(player.actions, state.values[0].tolist(), strict=True))
+    every = ", ".join(f"{one} {number(v, 3)}" for one, v in zip(player.actions, state.values[0].tolist(), strict=True))
     return Explanation(
         f"step {reached} of a game of {player.source}",
         network,
@@ -180,8 +193,8 @@ def _explain_state(player: Player, step: Any, method: RequestedMethod, network: 
         covering,
         None if nudge is None else _in_input_units(nudge, x, player.actions),
         Nearest(missing="No training samples to compare with: the network learned from playing."),
-        (f"Return so far: {state.returns[0]:g}. Outputs for each action: {every}.",),
-        f"{name}, {value:.3g}",
+        (f"Return so far: {number(float(state.returns[0]))}. Outputs for each action: {every}.",),
+        f"{name}, {number(value, 3)}",
         f"the output of the action {name}",
     )
 
@@ -283,7 +296,7 @@ def _predicted_volume(trained: Trained, image: Any) -> tuple[Prediction, torch.T
 def _explain_trained(
     trained: Trained,
     raw: np.ndarray,
-    method: RequestedMethod,
+    compute: Compute,
     subject: str,
     network: str,
     part: str | None,
@@ -305,7 +318,7 @@ def _explain_trained(
     score = forward_hooks(after=[(module, lambda _module, _inputs, outputs: selected.score(outputs))])
     with score, on_trial(module), torch.enable_grad():
         question = make_question(module, x, selected.target, kind=selected.kind, choose=selected.choose)
-        maps, covering, nudge = _maps_and_changes(question, method, _bounds(trained, x))
+        maps, covering, nudge = compute(question, _bounds(trained, x))
     shown = None if nudge is None else _in_units(nudge, x, trained)
     return Explanation(
         subject,
@@ -327,9 +340,11 @@ def _explain_trained(
 
 
 def _maps_and_changes(
-    question: Question, method: RequestedMethod, bounds: tuple[torch.Tensor, torch.Tensor] | None
+    method: RequestedMethod, announce: Announce, question: Question, bounds: Bounds | None
 ) -> tuple[Maps, Covering | None, Nudge | None]:
     """Attribution maps, and the changes that change the prediction."""
+    if method == "auto":
+        announce("this computes several maps and checks each: it may take minutes; the method saliency computes one")
     maps = attribute(question, method)
     outputs = question.outputs(question.x)[0]
     if question.kind == "number" or len(outputs) < 2:
@@ -350,7 +365,7 @@ def _nudged(question: Question, other: int, low: torch.Tensor | None, high: torc
         return None
 
 
-def _bounds(trained: Trained, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _bounds(trained: Trained, x: torch.Tensor) -> Bounds | None:
     """The least and the largest values (black and white) in normalized units, of the shape of a batch of one."""
     bounds = medium_of(trained.preparation.kind).bounds
     if bounds is None:
@@ -401,7 +416,7 @@ def _with_data(explained: Explanation, trained: Trained, path: Path) -> Explanat
     return replace(explained, nearest=nearest, features=data.features or explained.features)
 
 
-def _explain_module(module: nn.Module, image: Any, method: RequestedMethod) -> Explanation:
+def _explain_module(module: nn.Module, image: Any, compute: Compute) -> Explanation:
     """Explain a network without a run: its classes are numbers, and the input is used as given."""
     expected = "one normalized input (C, *spatial) or (F,) of finite floating-point values"
     try:
@@ -419,7 +434,7 @@ def _explain_module(module: nn.Module, image: Any, method: RequestedMethod) -> E
     with number_format_explained(module), on_trial(copy), torch.enable_grad():
         question = _question(copy, given)
         given = question.x
-        maps, covering, nudge = _maps_and_changes(question, method, None)
+        maps, covering, nudge = compute(question, None)
         outputs = question.outputs(question.x)
         probabilities = None if question.kind == "number" else question.probabilities(outputs)[0]
     count = outputs.shape[1]

@@ -54,7 +54,8 @@ def known_keywords(function: Callable[_Arguments, _Result]) -> Callable[_Argumen
         try:
             return function(*args, **kwargs)
         except StriateError as error:
-            error.where, error.remedy = (in_arguments(text, parameters) for text in (error.where, error.remedy))
+            error.where = in_arguments(error.where, parameters)
+            error.remedy = error.in_python or in_arguments(error.remedy, parameters)
             if "set" in parameters:  # a field that does not exist
                 error.where = re.sub(r"^--(\w+\.[\w.]+)$", r'set={"\1": …}', error.where)
             raise

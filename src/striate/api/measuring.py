@@ -124,9 +124,7 @@ def _evaluate(
         return _evaluate_exported(path, data, names, plan, cost, threshold, announce)
     opened = open_run(path)
     if plays(path):
-        error = player_refused(path)
-        error.remedy = f"striate.api.evaluate_player({str(path)!r})"
-        raise error
+        raise player_refused(path)
     saved = load(path)
     return _evaluate_of_run(opened, saved, with_rule_of(path, saved, cost, threshold), data, names, plan, announce)
 
@@ -222,6 +220,7 @@ def _with_findings(measured: Evaluation, run: RunDirectory, trained: Trained) ->
     return measured
 
 
+@known_keywords
 def baselines(
     data: Data = None,
     *,

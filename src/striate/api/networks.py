@@ -46,6 +46,7 @@ from striate.training.rewards.player import learned_from_rewards, player_refused
 from striate.training.trained import Trained, trained_from_dict
 
 
+@known_keywords
 @usual_torch()
 def load(
     path: RunPath,

@@ -40,7 +40,7 @@ from striate.training.rewards.loop import RewardEpochDone, RewardEvent, RewardSt
 from striate.training.rewards.player import Player, load_player
 from striate.training.rewards.session import restore_rewards, run_rewards, write_beginning
 from striate.visualize.film import write_film
-from striate.wording import percent, short_number
+from striate.wording import number, percent, short_number
 
 _PLAIN_EVERY = 2.0  # seconds
 
@@ -116,10 +116,10 @@ def _reader(announce: Announce) -> Callable[[RewardEvent], None]:
         nonlocal shown
         if isinstance(event, RewardEpochDone) and (event.finished or monotonic() - shown > _PLAIN_EVERY):
             shown, row = monotonic(), event.row
-            trained = "–" if row["train_return"] is None else f"{row['train_return']:.4g}"
+            trained = "–" if row["train_return"] is None else number(row["train_return"])
             announce(
-                f"step {short_number(row['step'])}  return {trained}  val return {row['val_return']:.4g} "
-                f"({row['val_return_low']:.4g} to {row['val_return_high']:.4g})  "
+                f"step {short_number(row['step'])}  return {trained}  val return {number(row['val_return'])} "
+                f"({number(row['val_return_low'])} to {number(row['val_return_high'])})  "
                 f"explore {percent(row['explore'], 0)}  {row['steps_per_second'] or 0:,.0f} steps/s"
             )
 

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from striate.api.announcing import Announce
+from striate.api.keywords import known_keywords
 from striate.api.subject import Subject, find_subject
 from striate.data.dataset import Split
-from striate.errors import DataError, UsageError
+from striate.errors import UsageError
 from striate.models.preserved_state import same_random_state
 from striate.training.trained import Trained
 from striate.visualize.canvas import save_figure
@@ -47,6 +48,7 @@ _LONG = (
     "patches",
     "tuning",
 )
+_DRAWN = ("patches", "deconvnet", "guided-backprop", "field")
 _PHOTOS = ("patches", "deconvnet", "guided-backprop")
 _EMBEDDED, _CORRELATED, _SEARCHED = 1000, 256, 1000
 _LANDSCAPE, _WORK = 512, 4e11
@@ -90,6 +92,7 @@ class _Request:
     position: tuple[int, ...] | None = None
 
 
+@known_keywords
 def show(
     model: str | Path | Run | Trained,
     what: What,
@@ -123,6 +126,8 @@ def show(
         if what in ("landscape", "statistics") and subject.player is not None:
             got = f"{what}, for a network that learned from rewards"
             raise UsageError("WHAT", got, "a run that learned from samples", "striate show RUN embedding")
+        if what in _DRAWN:
+            subject.require_drawn(what)
     options = (("image", image), ("layer", layer), ("unit", unit), ("position", position))
     for option, given in options:
         if given is not None and option not in _OPTIONS[what]:
@@ -187,9 +192,6 @@ def _patches(request: _Request) -> Shown:
 
     subject = request.subject
     split, x, of = subject.samples(_SEARCHED)
-    if subject.picture(split.inputs[0]) is None:
-        command = "striate train mnist5k --out runs/first && striate show runs/first patches"
-        raise DataError("patches", f"a {subject.preparation.kind}", "images", command)
     units = None if request.unit is None else [request.unit]
     found = exciting_patches(subject.module, x, request.layer, units=units, each=EACH if units is None else OF_ONE)
     labels = _labels(subject, split)
@@ -209,9 +211,6 @@ def _projections(rule: Rule, request: _Request) -> Shown:
         one, of = subject.input(request.image)
         raw, labels = one[None], []
         x = subject.normalized(raw)
-    if subject.picture(raw[0]) is None:
-        command = f"striate train mnist5k --out runs/first && striate show runs/first {rule}"
-        raise DataError(rule, f"a {subject.preparation.kind}", "images", command)
     units = None if request.unit is None else [request.unit]
     found = project_units(subject.module, x, rule, request.layer, units=units, position=request.position)
     figure = projections_figure(found, raw.numpy(), title=_title(subject, of), labels=labels)
@@ -342,9 +341,7 @@ def _field(request: _Request) -> Shown:
     subject = request.subject
     raw, name = subject.input(request.image)
     image = subject.picture(raw)
-    if image is None:
-        command = "striate show mnist-cnn field mnist5k#17"
-        raise DataError("field", f"a {subject.preparation.kind}", "an image", command)
+    assert image is not None, "required before"
     found = find_fields(subject.module, subject.input_shape, request.layer)
     figure = fields_figure(found, image, title=_title(subject, "receptive fields"))
     return _shown(request, "field", f"{found.words}; drawn on {name}", found, figure)

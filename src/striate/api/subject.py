@@ -81,9 +81,15 @@ class Subject:
     def require_run(self, what: str = "embedding") -> RunDirectory:
         """The run. Raises UsageError without a run; its remedy is the command that shows `what` of a run."""
         if self.run is None:
-            remedy = f"striate train mnist5k --out runs/first && striate show runs/first {what}"
-            raise UsageError("RUN", f"{self.name}, whose data are not known", "a run", remedy)
+            raise UsageError("RUN", f"{self.name}, whose data are not known", "a run", _example(what))
         return self.run
+
+    def require_drawn(self, what: str) -> None:
+        """Raise DataError where inputs are not drawn as images, which `what` shows."""
+        medium = medium_of(self.preparation.kind)
+        if self.picture(torch.zeros(self.input_shape, dtype=getattr(torch, medium.dtype))) is None:
+            got = medium.describe(self.input_shape)
+            raise DataError(what, got, "images in gray or color, on which it is drawn", _example(what))
 
     @cached_property
     def data(self) -> Dataset:
@@ -150,7 +156,7 @@ class Subject:
         if image is None:
             if self.run is None:
                 if not medium_of(self.preparation.kind).of_files:
-                    got = f"{self.name}, which takes a {self.preparation.kind}, not a picture"
+                    got = f"{self.name}, which takes {medium_of(self.preparation.kind).a}, not a picture"
                     command = "striate show mnist-cnn maps mnist5k#17"
                     raise UsageError("RUN", got, "a run, or a network of images", command)
                 command = f"striate show {pasted(self.name)} maps mnist5k#17"
@@ -185,6 +191,10 @@ class Subject:
             return raw.cpu().numpy() if raw.shape[0] in (1, 3) and raw.dtype == torch.uint8 else None
         drawn = medium.drawn(raw.cpu().numpy(), self.preparation)
         return None if drawn is None else drawn[None] if drawn.ndim == 2 else np.moveaxis(drawn, -1, 0)
+
+
+def _example(what: str) -> str:
+    return f"striate train mnist5k --out runs/first && striate show runs/first {what}"
 
 
 def find_subject(

@@ -171,10 +171,8 @@ def _explain(
 
     if out is not None:
         refuse_picture_path(out, force=force, endings=(".html", ".htm"))
-    if method == "auto":
-        print_note("this computes several maps and checks each: it may take minutes; --method saliency computes one")
     with results_only(json):
-        explained = explain_image(run, image, method, **rule)
+        explained = explain_image(run, image, method, announce=print_note, **rule)
     if out is not None:
         write_explanation(explained, out)
     print_result(explained, explanation_text(explained, stdout().width), json=json, indent=None if line else 2)

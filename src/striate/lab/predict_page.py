@@ -19,7 +19,6 @@ from striate.lab import media_files
 from striate.lab.page_images import as_address, as_image, as_png
 from striate.tasks.marks import Marks
 from striate.visualize.picture import Picture
-from striate.wording import show_shape
 
 if TYPE_CHECKING:
     from striate.lab.workbench import Lab
@@ -93,8 +92,9 @@ class CachedPredictions:
         trained = self._lab.trained
         if trained is None:
             raise RunError("predict", "a lab without a run", "the run that is to predict", "striate lab RUN")
-        if not medium_of(trained.preparation.kind).shows_itself:
-            got = f"a run on a {trained.preparation.kind} of {show_shape(trained.preparation.input_shape)}"
+        medium = medium_of(trained.preparation.kind)
+        if not medium.shows_itself:
+            got = f"a run on {medium.describe(trained.preparation.input_shape)}"
             raise ModelError("predict", got, "one that takes images", "striate predict RUN FILE")
         return trained
 

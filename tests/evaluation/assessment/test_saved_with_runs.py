@@ -152,7 +152,7 @@ def test_a_finished_run_without_a_temperature_is_not_measured_again(run, monkeyp
     monkeypatch.setattr("striate.api.networks.read_temperature", lambda _: None)
     with pytest.raises(RunError, match="no temperature") as caught:
         striate.load(run.path, calibrated=True)
-    assert caught.value.remedy == "leave out --calibrated"
+    assert caught.value.remedy == "leave out calibrated"
 
 
 def test_test_data_choose_nothing():

@@ -184,7 +184,7 @@ def test_a_broken_picture_and_a_missing_one_are_mended_otherwise(run: Path, phot
 def test_the_map_of_embeddings_is_of_these(run: Path) -> None:
     shown = show(run, "embedding")
     assert (shown.record.pca.source, shown.record.pca.features) == ("embeddings", 16)
-    with pytest.raises(UsageError, match="leave out --layer"):
+    with pytest.raises(UsageError, match="leave out layer"):
         show(run, "embedding", layer="normalize")
 
 

@@ -138,6 +138,6 @@ def refuse_no_images(data: Dataset, split: str, what: str) -> None:
     where = f"{what} on the {split} split of {data.name}"
     if not data.medium.shows_itself:
         remedy = "a run of images, as: striate train fashion-mnist"
-        raise DataError(where, f"a {data.kind}", "images, whose pixels are changed", remedy)
+        raise DataError(where, data.inputs_in_words, "images, whose pixels are changed", remedy)
     if len(data.splits[split]) == 0:
         raise DataError(where, "no images", "at least one", f"add images to {split}")

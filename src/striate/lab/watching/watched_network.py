@@ -96,8 +96,9 @@ def find_network(lab: Lab, model: str, shape: str, picture: Picture) -> WatchedN
 def _of_run(lab: Lab) -> WatchedNetwork:
     trained = lab.trained
     assert trained is not None
-    if not medium_of(trained.preparation.kind).shows_itself:
-        got = f"a run on a {trained.preparation.kind} of {show_shape(trained.preparation.input_shape)}"
+    medium = medium_of(trained.preparation.kind)
+    if not medium.shows_itself:
+        got = f"a run on {medium.describe(trained.preparation.input_shape)}"
         remedy = "write a layer string or a name of the zoo instead of `run`"
         raise ModelError("the network", got, "one that takes images", remedy)
     _check_images(trained.preparation.input_shape)

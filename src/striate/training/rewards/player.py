@@ -86,7 +86,9 @@ def player_refused(path: Path) -> RunError:
     """The error where a network that plays is asked to predict for samples."""
     got = "a network that learned from rewards: it outputs values of actions for frames of its game"
     remedy = f"striate play {pasted(path)} --out game.gif, or striate eval {pasted(path)}"
-    return RunError(str(path), got, "a network that predicts for samples", remedy)
+    error = RunError(str(path), got, "a network that predicts for samples", remedy)
+    error.in_python = f"striate.api.evaluate_player({str(path)!r})"
+    return error
 
 
 def _no_player(path: Path) -> RunError:

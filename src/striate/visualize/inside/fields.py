@@ -14,11 +14,11 @@ from torch import nn
 from striate.account.field.effective import MASS, EffectiveField, effective_receptive_field
 from striate.account.ledger import Row, Shape
 from striate.account.summarize import observe
-from striate.errors import DataError, ModelError
+from striate.errors import ModelError
 from striate.models.preserved_state import zero_input
 from striate.visualize.canvas import ORANGE, VERMILION, heading, main_title, new_figure, show_image
 from striate.visualize.inside.mosaic import caption
-from striate.visualize.inside.passes import choose_layer, evenly_spaced, layer_outputs, no_such_layer
+from striate.visualize.inside.passes import choose_layer, evenly_spaced, layer_outputs, no_such_layer, not_images
 from striate.wording import several, shorten_path, show_sizes
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ def find_fields(module: nn.Module, input_shape: Shape, layer: str | None = None)
     """The theoretical and the effective receptive field of the center units of `layer`, or of up to 4 layers with
     maps. `input_shape`: (C, H, W). See `effective_receptive_field`. Raises UsageError for an unknown layer."""
     if len(input_shape) != 3:
-        command = "striate show mnist-cnn field mnist5k#17"
-        raise DataError("field", f"inputs of {input_shape}", "images (C, H, W)", command)
+        raise not_images("field", input_shape)
     outputs = layer_outputs(module, zero_input(module, input_shape))
     modules = {name for name, _ in module.named_modules()}
     sides = {

@@ -18,7 +18,7 @@ from striate.models.preserved_state import on_trial
 from striate.visualize.canvas import FAINT, SMALL, main_title, new_figure
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic, signed_colors
 from striate.visualize.inside.passes import choose_unit, no_such_layer
-from striate.wording import several
+from striate.wording import formatted, several
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -227,7 +227,7 @@ def noise_words(bank: FilterBank) -> str:
     )
     return (
         "They look like noise: neighboring weights are as different as shuffled ones (Moran's I "
-        f"{alike:.2f}, shuffled {shuffled:.2f}). {then}"
+        f"{formatted(alike, '.2f')}, shuffled {formatted(shuffled, '.2f')}). {then}"
     )
 
 

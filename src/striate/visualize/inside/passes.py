@@ -143,6 +143,14 @@ def no_such_layer(name: str, known: Sequence[str]) -> UsageError:
     return UsageError("--layer", repr(name[:80]), f"one of: {shown}" if known else "a layer", remedy)
 
 
+def not_images(what: str, input_shape: Sequence[int]) -> DataError:
+    """The error for inputs of a shape, without the batch, of which `what` cannot be shown."""
+    command = f"striate train mnist5k --out runs/first && striate show runs/first {what}"
+    return DataError(
+        what, f"inputs of the shape {show_shape(input_shape)}", "images: channels × height × width", command
+    )
+
+
 def choose_unit(unit: int, count: int, where: str) -> int:
     """The unit. Raises UsageError if the layer does not have it."""
     if not 0 <= unit < count:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.account.ledger import Shape
-from striate.errors import DataError, UsageError
+from striate.errors import UsageError
 from striate.visualize.canvas import INK, SMALL, main_title, new_figure, shorten
 from striate.visualize.inside.fields import FieldGeometry, find_geometries, geometry_of
 from striate.visualize.inside.mosaic import Picture, caption, columns_for, show_mosaic
@@ -25,6 +25,7 @@ from striate.visualize.inside.passes import (
     evenly_spaced,
     layer_outputs,
     no_such_layer,
+    not_images,
 )
 from striate.wording import several, show_shape, show_sizes
 
@@ -93,8 +94,7 @@ def exciting_patches(
     unknown layer or unit.
     """
     if x.ndim < 3:
-        command = "striate train mnist5k --out runs/first && striate show runs/first patches"
-        raise DataError("patches", f"inputs of {tuple(x.shape[1:])}", "images", command)
+        raise not_images("patches", x.shape[1:])
     shape = tuple(x.shape[1:])
     geometries = find_geometries(module, shape)
     first = layer_outputs(module, x[:1])

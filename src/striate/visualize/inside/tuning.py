@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from striate.account.ledger import Shape
-from striate.errors import DataError
 from striate.visualize.canvas import (
     BLUE,
     FAINT,
@@ -29,7 +28,7 @@ from striate.visualize.canvas import (
     quiet_frame,
 )
 from striate.visualize.inside.mosaic import caption
-from striate.visualize.inside.passes import batches, choose_unit, layer_outputs, no_such_layer
+from striate.visualize.inside.passes import batches, choose_unit, layer_outputs, no_such_layer, not_images
 from striate.visualize.inside.synthesis import Range
 from striate.wording import percent, several, shorten_path
 
@@ -128,7 +127,7 @@ def tune(
     not images.
     """
     if len(input_shape) != 3:
-        raise DataError("tuning", f"inputs of {input_shape}", "images (C, H, W)", "striate show mnist-cnn tuning")
+        raise not_images("tuning", input_shape)
     longest = max(WAVELENGTHS[0], min(input_shape[1:]) / 2)
     waves = [wave for wave in WAVELENGTHS if wave <= longest]
     responses, active = _responses(module, input_shape, values, waves)
