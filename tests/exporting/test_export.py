@@ -26,7 +26,7 @@ import striate
 from striate.api import try_export
 from striate.cli import main
 from striate.errors import ModelError, RunError, UsageError
-from striate.exporting import export_format, formats, hub_format, hub_loader, staging
+from striate.exporting import export_format, formats, hub_format, hub_loader, speed, staging
 from striate.exporting.export import facts_of
 from striate.exporting.export_format import ExportFormat
 from striate.exporting.exported_file import load_exported
@@ -176,6 +176,9 @@ def test_what_was_exported_is_loaded_and_predicts_files(digits_run, monkeypatch,
     both = fewer | {"task_state": fewer["task_state"] | {"classes": fewer["classes"]}}
     refused = {"a file of striate 0.0.1, with": [older], "a file of striate 99.0, with": [newer]}
     refused["a network with 10 outputs, and metadata that name other"] = [fewer, both]
+    refused["metadata with preparation.fit: str"] = [
+        Plain.said | {"preparation": Plain.said["preparation"] | {"fit": "zoom"}}
+    ]
     for got, said in ((got, said) for got, each in refused.items() for said in each):
         monkeypatch.setattr(Plain, "said", said)
         with pytest.raises(RunError) as caught:
@@ -248,6 +251,19 @@ def test_a_damaged_file_is_refused_in_one_message(suffix, names, own_folder, cap
         striate.load(f"net{suffix}")
     assert caught.value.got.startswith(f"{names} is damaged")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("seconds", "timed"), [(0.25, 3), (0.125, 3), (3.0, 2), (60.0, 1)])
+def test_slow_calls_are_timed_less_often(monkeypatch, seconds, timed) -> None:
+    now, calls = [0.0], []
+
+    def work() -> None:
+        calls.append(now)
+        now[0] += seconds
+
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
+    assert speed.median_seconds(work) == pytest.approx(seconds)
+    assert len(calls) == 1 + timed
 
 
 class _Branching(Traceable):

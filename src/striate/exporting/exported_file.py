@@ -37,6 +37,8 @@ from striate.training.trained import Read, Trained, finite, trained_from_dict
 from striate.version import VERSION
 from striate.wording import listed, several, show_shape
 
+_AGAIN = "write it again with striate export RUN"
+
 
 class ExportedFile(Trained):
     """A network whose predictions an exported file computes. Functions that need its layers, such as `explain`, refuse
@@ -180,6 +182,7 @@ def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Mod
             raise _not_exported(path, f"no {CONFIG} of striate beside {TENSORS}")
         tensors = read_weights(str(folder / TENSORS)).tensors
         content = {**config, "task": config["task_state"], "model": tensors}
+        check_content(content, str(folder), f"a {CONFIG}", _AGAIN)
         return trained_from_dict(content, str(folder), torch.device(device), module)
     found = _format_of(path)
     assert found is not None, "only for paths that `is_exported`"
@@ -218,7 +221,7 @@ def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Mod
     except Exception as error:
         raise _not_exported(path, f"a graph that its runtime refuses: {reason_of(error)}") from None
     content = {**facts, "task": facts["task_state"], "model": {}}  # its tensors, where a checkpoint has a name
-    check_content(content, str(path))
+    check_content(content, str(path), "metadata", _AGAIN)
     try:
         task = task_from_state(content["task"], str(path))
         outputs, named = facts["network"]["outputs"], content["classes"]
@@ -237,13 +240,9 @@ def load_exported(path: Path, device: str | torch.device = "cpu", module: nn.Mod
         return ExportedFile(file, task, preparation, normalization, classes, cpu, content["views"])
     except (KeyError, TypeError) as error:
         got = f"a file of striate {facts.get('striate')}, with other fields ({type(error).__name__}: {error})"
-        raise RunError(
-            str(path), got, f"a file of striate {VERSION}", "write it again with striate export RUN"
-        ) from None
+        raise RunError(str(path), got, f"a file of striate {VERSION}", _AGAIN) from None
 
 
 def _not_exported(path: Path, got: str) -> RunError:
     expected = "a complete file or folder that striate export wrote"
-    return RunError(
-        str(path), got, expected, "write it again with striate export RUN; use other files in other programs"
-    )
+    return RunError(str(path), got, expected, f"{_AGAIN}; use other files in other programs")

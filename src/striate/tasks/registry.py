@@ -193,7 +193,7 @@ def task_of_run(name: str, where: str) -> type[Task]:
     except StriateError as error:
         raise RunError(
             where,
-            f"a checkpoint of the task {name!r}: {error.got}",
+            f"the task {name!r}: {error.got}",
             f"{', '.join(TASKS)}, or your own task, whose file exists",
             "use the version of striate that trained this run, or put the file back",
         ) from None

@@ -75,8 +75,15 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def check_content(saved: Mapping[str, Any], where: str) -> None:
-    """Raise RunError where a value has the wrong form. Missing values are reported where they are needed."""
+def check_content(
+    saved: Mapping[str, Any], where: str, holder: str = "a checkpoint", remedy: str | None = None
+) -> None:
+    """Raise RunError where a value has the wrong form. Missing values are reported where they are needed. `holder`:
+    what has the values; `remedy`: by default another checkpoint of the run."""
+
+    def strange(path: str, got: str, expected: str) -> RunError:
+        return RunError(where, f"{holder} with {path}: {got}", expected, remedy or instead_of(Path(where)))
+
     for path, (fits, expected) in _CHECKS.items():
         section, _, name = path.partition(".")
         if section not in saved:
@@ -87,17 +94,13 @@ def check_content(saved: Mapping[str, Any], where: str) -> None:
                 continue
             value = value[name]
         if not fits(value):
-            raise _strange(where, path, type(value).__name__, expected)
+            raise strange(path, type(value).__name__, expected)
     shape = saved.get("preparation", {}).get("input_shape")
     if shape is not None and "network" in saved and list(shape) != list(saved["network"].get("input_shape", shape)):
-        raise _strange(where, "preparation.input_shape", "another shape", "the input shape of the network")
+        raise strange("preparation.input_shape", "another shape", "the input shape of the network")
     for name, values in saved.get("normalization", {}).items():
         if shape is not None and len(values) not in (1, shape[0]):
-            raise _strange(where, f"normalization.{name}", several(len(values), "number"), f"1 or {shape[0]}")
-
-
-def _strange(where: str, path: str, got: str, expected: str) -> RunError:
-    return RunError(where, f"a checkpoint with {path}: {got}", expected, instead_of(Path(where)))
+            raise strange(f"normalization.{name}", several(len(values), "number"), f"1 or {shape[0]}")
 
 
 @dataclass(frozen=True)
