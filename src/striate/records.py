@@ -65,6 +65,8 @@ def _typed(value: Any) -> str:
     """A value as typed after an option or into a field."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, list | tuple):  # height and width
+        return "x".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -89,3 +89,4 @@ def test_small_objects_that_are_missed_are_told() -> None:
     [finding] = small_missed(evaluated(missed, rows, 0.6), SIZE, 0.5)
     assert finding.code == "fit.small-missed"
     assert finding.remedy.settings == {"data.size": [128, 192]}
+    assert finding.remedy.options == "--data.size 128x192"

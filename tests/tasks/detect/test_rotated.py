@@ -285,6 +285,7 @@ def test_a_head_learns_the_angle_of_one_box() -> None:
     metrics = TASK.measure(found, targets)
     assert metrics["map50"] == pytest.approx(1)
     assert metrics["angle_error"] < 3
+    assert metrics["angle_objects"] == 2
 
 
 @pytest.fixture(scope="module")
@@ -328,7 +329,9 @@ def test_a_detector_learns_how_bars_are_turned(table: Path, tmp_path: Path, caps
     assert all(-90 <= box["angle"] <= 90 for box in told["boxes"])
     assert Path(told["drawn"]).is_file()
     assert main(["eval", str(tmp_path / "run")]) == 0
-    assert "median angle error" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "median angle error" in out
+    assert f"objects with an angle {test['angle_objects']:>9}" in out
     assert load(tmp_path / "run").task.rotated
 
 

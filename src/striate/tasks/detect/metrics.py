@@ -17,7 +17,7 @@ from striate.tasks.assessment import (
     with_paths,
 )
 from striate.tasks.metric import Metric
-from striate.wording import percent, several
+from striate.wording import formatted, percent, several
 
 MAP = Metric("map", "mAP", "share")
 METRICS = (
@@ -28,6 +28,7 @@ METRICS = (
     Metric("recall", "recall", "share", brief=False),
     Metric("threshold", "threshold", brief=False),
     Metric("angle_error", "median angle error", "degrees", higher_is_better=False),
+    Metric("angle_objects", "objects with an angle", brief=False),
 )
 AVERAGES = {"map": "mAP", "map50": "mAP at IoU 0.5", "map75": "mAP at IoU 0.75"}
 AVERAGES |= {f"mask_{name}": f"mask {label}" for name, label in AVERAGES.items()}
@@ -163,7 +164,7 @@ class DetectionMetrics(SplitRecord):
 
 
 def _gain_text(gain: float | None) -> str:
-    return "–: no object found" if gain is None else f"{100 * gain:+.2f} points"
+    return "–: no object found" if gain is None else f"{formatted(100 * gain, '+.2f')} points"
 
 
 KINDS = {

@@ -427,13 +427,16 @@ class Detect(Task):
     ) -> dict[str, Any]:
         """COCO's metrics, `ap50` of each class (None where it does not occur), and precision and recall at IoU 0.5 from
         the threshold on. For rotated boxes, metrics follow from the overlaps of rotated boxes, and the median angle
-        error is that of objects at least twice as long as wide."""
+        error is that of the `angle_objects` detected objects that are at least twice as long as wide."""
         found, truth = decoded.cpu().numpy(), targets.cpu().numpy()
         rows = self.rows(found, truth, self.outputs)
         aps = average_precisions(ranked(rows))
         each = aps[:, 0].tolist()
         turned = self.rotated or truth.shape[2] > ANGLE
-        errors = angle_errors(found, truth, threshold) if self.rotated and truth.shape[2] > ANGLE else None
+        angles = dict[str, Any]()
+        if self.rotated and truth.shape[2] > ANGLE:
+            errors = angle_errors(found, truth, threshold)
+            angles = {"angle_error": float(np.median(errors)) if len(errors) else None, "angle_objects": len(errors)}
         counts, _ = counts_of(rows, threshold)
         whole = Counts(*(part.sum() for part in counts))
         return {
@@ -442,7 +445,7 @@ class Detect(Task):
             "precision": whole.precision,
             "recall": whole.recall,
             "threshold": float(np.mean(threshold)),
-            **({} if errors is None else {"angle_error": float(np.median(errors)) if len(errors) else None}),
+            **angles,
         }
 
     @classmethod
