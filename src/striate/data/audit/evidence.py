@@ -162,7 +162,7 @@ def blank_samples(
         where=evidence.listing.source,
         measured=f"{several_of(len(ids), total, one, are)}: {some([evidence.named(i) for i in ids])}",
         threshold=f"{threshold}; an error from {percent(GRAVE, 0)} of the {one}s",
-        why="They show nothing of their class; the network learns only how frequent their label is.",
+        why=f"From such a {one}, the network learns only how frequent its label is.",
         remedy=leaving_out(evidence, "Replace or remove them.", "leaves them out"),
     )
     return each_left_out(finding, ids, words)

@@ -113,8 +113,8 @@ def find_unread_formats(evidence: DataEvidence) -> SampleFinding | None:
             where=evidence.listing.source,
             measured=f"{several(len(names), 'file has', 'files have')} an unsupported format: {some(names)}",
             threshold="0 files",
-            why="Training does not use them. Supported: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 and AVIF.",
-            remedy="Convert them to PNG or JPEG.",
+            why="Such files are not used. Supported: JPEG, PNG, GIF, BMP, TIFF, WebP, PPM, JPEG 2000 and AVIF.",
+            remedy="Convert to PNG or JPEG.",
         )
     )
 
@@ -126,8 +126,8 @@ def find_misplaced(evidence: DataEvidence) -> SampleFinding | None:
     if not names and not texts:
         return None
     measured = f"{several(len(names), 'sample is', 'samples are')} not in a folder of samples: {some(names)}"
-    why = "They have no label, so training does not use them."
-    remedy = "Copy them into the folder of their class, or list all samples in a manifest .csv (path,label)."
+    why = "A sample without a label is not used for training."
+    remedy = "Copy each into the folder of its class, or list all samples in a manifest .csv (path,label)."
     if evidence.listing.has_masks:
         masks = [name for name in names if "masks" in name.split("/")]
         measured = f"{several(len(names), 'picture is', 'pictures are')} not used: {some(names)}"
@@ -166,9 +166,9 @@ def find_ignored(evidence: DataEvidence) -> SampleFinding | None:
         where=listing.source,
         measured=f"{several(len(names), 'file or array is', 'files or arrays are')} not used: {some(names)}",
         threshold="0",
-        why="They are neither inputs, targets, groups nor class names."
+        why="Only inputs, targets, groups and class names are used."
         if arrays
-        else "They are neither samples, by their suffixes, nor annotations of samples.",
+        else "Only samples, known by their suffixes, and their annotations are used.",
         remedy="Nothing to do, unless the inputs or the targets are among them: save these as x and y."
         if arrays
         else "Nothing to do, unless some are samples: list these in a manifest .csv (path,label).",

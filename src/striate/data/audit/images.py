@@ -97,7 +97,7 @@ def find_tiny_images(evidence: DataEvidence) -> SampleFinding | None:
     what = "the median" if evidence.config.size is None else "--size"
     ids = [i for i, side in zip(evidence.readable, sides, strict=True) if side * _FACTOR <= usual]
     return _finding(
-        evidence, "data.tiny-images", ids, f"at most a quarter of {what}", "They are blurred when enlarged."
+        evidence, "data.tiny-images", ids, f"at most a quarter of {what}", "Small images are blurred when enlarged."
     )
 
 

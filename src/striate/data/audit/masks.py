@@ -70,7 +70,7 @@ def find_even_masks(evidence: DataEvidence) -> SampleFinding | None:
         measured=f"{several_of(len(ids), len(evidence.splits), 'mask', 'have')} only one value{beside}: "
         f"{some([evidence.named(i) for i in ids])}",
         threshold="0 masks",
-        why="Their images show only one class, or the masks were never drawn.",
+        why="An image of such a mask shows only one class, or the mask was never drawn.",
         remedy="Look at them.",
     )
     words = {i: f"only {', '.join(map(str, sorted(masks[i])))}" for i in ids}

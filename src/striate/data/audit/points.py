@@ -98,8 +98,8 @@ def places_of_points(listing: Listing, sizes: Sizes) -> tuple[SampleFinding, ...
         measured=f"{several(int(outside.sum()), 'point is', 'points are')} far outside of the image, in {len(bad):,} of"
         f" {several(len(ids), 'image')}: {some([listing.paths[k] for k in bad.tolist()])}",
         threshold=f"no further than {percent(OUTSIDE, 0)} of the side of the image beyond its edge",
-        why="They belong to another image or another size of it, or their unit is wrong.",
-        remedy="Correct them, or leave the fields empty where a point is not visible.",
+        why="Such a point belongs to another image or another size of it, or its unit is wrong.",
+        remedy="Correct the coordinates, or leave the fields empty where a point is not visible.",
     )
     return (each_left_out(finding, bad.tolist(), "point outside"),)
 

@@ -61,9 +61,9 @@ def _without_split(listing: Listing) -> Finding | None:
         where=listing.source,
         measured=f"{count:,} of {several(len(listing), 'sample')} without a split, while others are in train",
         threshold="a split for every sample, or for none",
-        why="They are used like those of train, except copies of samples of val and test, and samples of their groups,"
-        " which are put there.",
-        remedy="Fill in their split if they belong to another one.",
+        why="Samples without a split are used like those of train, except copies of samples of val and test, and"
+        " samples of their groups, which are put there.",
+        remedy="Fill in the split of those that belong to another one.",
     )
 
 

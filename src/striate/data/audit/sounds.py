@@ -36,8 +36,8 @@ def find_clipping(evidence: DataEvidence) -> SampleFinding | None:
         measured=f"{several_of(len(ids), total, 'sound', 'are')} clipped, the most {evidence.named(ids[0])}"
         f" ({percent(shares[ids[0]])} of its samples)",
         threshold=f"{percent(CLIPPED)} of the samples of a sound",
-        why="They were recorded too loud: clipped peaks are lost and add noise at all frequencies. If one class has"
-        " more of them, the network can recognize it by the clipping.",
+        why="A sound recorded too loud loses its peaks, which adds noise at all frequencies. If one class has more"
+        " clipped sounds, the network can recognize it by the clipping.",
         remedy="Record again at a lower gain if classes differ in clipping.",
     )
     return SampleFinding(finding, one_group_each(ids), {i: f"{percent(shares[i])} clipped" for i in ids})

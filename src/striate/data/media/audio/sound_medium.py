@@ -352,8 +352,8 @@ def _upsampled(source: str, rates: Counter[int], rate: int) -> tuple[Finding, ..
             measured=f"{several_of(low, rates.total(), 'sound', 'have')} fewer than {several(rate, 'sample')} per"
             f" second, down to {slowest:,}",
             threshold=f"{rate:,} Hz",
-            why="They have no frequencies above half their rate. If one class has more of them, the network can"
-            " recognize it by that.",
+            why="A sound has no frequencies above half its rate. If one class has more sounds of a low rate, the"
+            " network can recognize it by that.",
             remedy=f"Use the lowest rate for all: --data.rate {slowest}.",
         ),
     )

@@ -181,7 +181,7 @@ def _squeezed(source: str, headers: Sequence[Header]) -> Finding | None:
         where=source,
         measured=f"{several_of(len(bits), len(headers), 'picture', 'have')} up to {max(bits)} bits per value",
         threshold="8 bits per value, as read from AVIF and HEIC",
-        why="They are reduced to 8 bits, so finer differences are lost.",
+        why="Values are reduced to 8 bits, so finer differences are lost.",
         remedy="Convert them to 16-bit PNG or TIFF if fine differences matter.",
     )
 
@@ -198,8 +198,8 @@ def _missing(source: str, headers: Sequence[Header]) -> Finding | None:
         measured=f"{several_of(len(files), len(headers), 'picture', 'have')} NaN, Inf or no data in "
         f"{percent(share, 2)} of the values",
         threshold="0 values",
-        why="They are read as the low end of the range. If one class has more of them, the network can recognize it by "
-        "that.",
+        why="Such values are read as the low end of the range. If one class has more of them, the network can "
+        "recognize it by that.",
         remedy="Replace these values beforehand if another value fits better.",
     )
 
