@@ -15,7 +15,9 @@ import striate
 from quick import parsed_file
 from striate.wording import (
     filled,
+    formatted,
     listed,
+    number,
     one_line,
     percent,
     percent_of,
@@ -63,6 +65,13 @@ def test_shares_never_pretend(part: int, text: str) -> None:
 def test_shares_in_percent() -> None:
     assert [percent(0.9766), percent(0.9766, 0), percent(1, 2), percent(None)] == ["97.7 %", "98 %", "100.00 %", "–"]
     assert filled("an accuracy of 97.7 % on test", 20) == "an accuracy of\n  97.7 % on test"
+
+
+def test_numbers_have_a_minus_sign_unless_they_round_to_zero() -> None:
+    given = ((-0.004, ".2f"), (-0.004, "+.2f"), (-0.12, ".2f"), (0.5, "+g"))
+    assert [formatted(value, form) for value, form in given] == ["0.00", "+0.00", "−0.12", "+0.5"]
+    assert [number(value) for value in (-0.0, -3, -1234.0, -1e-9)] == ["0", "−3", "−1,234", "−1e-09"]
+    assert percent(-0.0001) == "0.0 %"
 
 
 def test_a_command_is_pasted_as_it_is_printed() -> None:

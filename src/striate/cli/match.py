@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from striate.wording import percent
+from striate.wording import formatted, percent
 
 
 def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
@@ -36,7 +36,7 @@ def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter
         return 0
     verdict = "the same" if found.same else "not the same"
     print_text(
-        f"{verdict}: similarity {found.similarity:.3f}, threshold {found.threshold:.3f},"
+        f"{verdict}: similarity {formatted(found.similarity, '.3f')}, threshold {formatted(found.threshold, '.3f')},"
         f" probability {percent(found.probability)}"
     )
     return 0

@@ -8,9 +8,9 @@ from typing import Any
 from striate import notebook
 from striate.errors import one_line
 from striate.records import Interval
-from striate.statistics.paired import LEVEL, Difference, p_text, signed
+from striate.statistics.paired import LEVEL, Difference, p_text
 from striate.tasks.registry import metric_named, metric_text
-from striate.wording import duration, filled, number, scaled, shorten_middle
+from striate.wording import duration, filled, formatted, number, scaled, shorten_middle
 
 _WIDTH = 80
 _NAME = 24
@@ -203,14 +203,14 @@ def _amount(difference: Difference, metric: str) -> str:
 
 def _points(share: float, n: int) -> str:
     """In points, with as many digits as `n` samples can resolve."""
-    return f"{100 * share:.{1 if n <= 1000 else 2}f}".replace("-", "−")
+    return formatted(100 * share, f".{1 if n <= 1000 else 2}f")
 
 
 def _test(difference: Difference, corrected: float, pairs: int, metric: str) -> str:
     parts = []
     if (interval := difference.interval) is not None:
         ends = (interval.low, interval.high)
-        low, high = (_points(end, difference.n) if metric_named(metric).is_share else signed(end) for end in ends)
+        low, high = (_points(end, difference.n) if metric_named(metric).is_share else number(end, 3) for end in ends)
         parts.append(f"95 %: {low} to {high}")
     parts.append(f"{difference.test} p {p_text(corrected)}" + (" after Holm" if pairs > 1 else ""))
     return "; ".join(parts)

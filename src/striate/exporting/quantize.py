@@ -24,9 +24,9 @@ from striate.exporting.export_format import Runner
 from striate.exporting.speed import BATCH, as_file_input, median_seconds
 from striate.inference.choose import backends_to_try, prepare_backend
 from striate.inference.predictor import inference, plain_predictor
-from striate.statistics.paired import Difference, signed
+from striate.statistics.paired import Difference
 from striate.training.trained import Trained
-from striate.wording import several
+from striate.wording import number, several
 
 CALIBRATED_ON = 128
 """Number of training samples whose activations calibrate the scales."""
@@ -77,9 +77,9 @@ class Quantized:
     def accuracy_text(self) -> str:
         """Both metrics and their difference with its interval."""
         ends = self.lead.interval
-        span = "" if ends is None else f" ({signed(ends.low)} to {signed(ends.high)}, {ends.method})"
+        span = "" if ends is None else f" ({number(ends.low, 3)} to {number(ends.high, 3)}, {ends.method})"
         return (
-            f"{self.metric} {self.int8:.4g} in int8, {self.fp32:.4g} in fp32, difference {signed(self.lead.value)}"
+            f"{self.metric} {self.int8:.4g} in int8, {self.fp32:.4g} in fp32, difference {number(self.lead.value, 3)}"
             f"{span}, {several(self.n, 'validation sample')}"
         )
 

@@ -24,6 +24,7 @@ from striate.training.prepare import Prepared
 from striate.visualize.charts import chart
 from striate.visualize.inside.gibbs_samples import GibbsSamples, draw_gibbs_samples, gibbs_samples
 from striate.visualize.page_parts import Section, Table
+from striate.wording import formatted
 
 MOST_IMAGES = 1000
 """Largest number of images of each split for free energy and likelihood."""
@@ -60,14 +61,18 @@ class BoltzmannMeasures:
     def sentence(self) -> str:
         """The gap of free text, and the likelihood of test images, in words."""
         gap = self.free_energy["val"] - self.free_energy["train"]
-        text = f"Free text: validation minus training images: {gap:+.2f} nats; a growing gap means overfitting."
+        text = (
+            f"Free text: validation minus training images: {formatted(gap, '+.2f')} nats; a growing gap means "
+            "overfitting."
+        )
         if (found := self.likelihood.get("test")) is None:
             return text
         if found.method == "exact":
-            return f"{text} Log-likelihood of test images: {found.value:.2f} nats, exact."
+            return f"{text} Log-likelihood of test images: {_nats(found.value)} nats, exact."
         return (
-            f"{text} Log-likelihood of test images: {found.value:.2f} nats, {_nats(found.low)} to {_nats(found.high)} "
-            f"(3 standard errors) by {found.method} with {RUNS} runs over {TEMPERATURES:,} temperatures."
+            f"{text} Log-likelihood of test images: {_nats(found.value)} nats, {_nats(found.low)} to "
+            f"{_nats(found.high)} (3 standard errors) by {found.method} with {RUNS} runs over "
+            f"{TEMPERATURES:,} temperatures."
         )
 
     def section(self) -> Section:
@@ -143,7 +148,7 @@ def _images(prepared: Prepared, name: str) -> torch.Tensor:
 
 
 def _nats(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "∞" if value > 0 else "−∞"
+    return formatted(value, ".2f") if math.isfinite(value) else "∞" if value > 0 else "−∞"
 
 
 def _finite(value: float) -> float | None:

@@ -11,7 +11,7 @@ from striate.tasks.evaluation import count_text
 from striate.tasks.metric import Metric
 from striate.tasks.registry import known_metrics, metric_named
 from striate.visualize.page_parts import Table
-from striate.wording import number, percent
+from striate.wording import formatted, number, percent
 
 
 def columns_of(rows: list[dict[str, Any]]) -> list[str]:
@@ -41,7 +41,7 @@ def metric(key: str, value: Any) -> str:
         return " to ".join(percent(end) if known.is_share else number(end) for end in value)
     if metric_named(key).is_share:
         return percent(value)
-    return f"{value:.3f}".replace("-", "−") if key == "r2" and value is not None else number(value)
+    return formatted(value, ".3f") if key == "r2" and value is not None else number(value)
 
 
 def plain(value: object) -> str:

@@ -143,7 +143,7 @@ def _film(run: RunDirectory, prepared: PreparedLearner, module: Any) -> tuple[Pi
     strip = run.plots / "frames.png"
     Image.fromarray(film_strip(shown)).save(strip)
     steps = several(int(played.steps[0]), "step")
-    words = f"An episode of {steps}, return {played.returns[0]:g}; the whole film is plots/game.gif"
+    words = f"An episode of {steps}, return {number(float(played.returns[0]))}; the whole film is plots/game.gif"
     return Picture("Frames of an episode", words, strip, "samples"), path
 
 

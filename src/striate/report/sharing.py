@@ -16,6 +16,7 @@ from striate.training.execution import execution_settings, measured_at_once
 from striate.training.loop import training_events
 from striate.training.prepare import Prepared, prepare_data
 from striate.visualize.page_parts import Section, Table
+from striate.wording import formatted
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class SharedTarget:
         if interval is None:
             return ""
         scale, unit = self.metric.lead
-        low, high = (f"{scale * end:+.3g}" for end in (interval.low, interval.high))
+        low, high = (formatted(scale * end, "+.3g") for end in (interval.low, interval.high))
         return f"gain {low} to {high}{unit}, paired 95 % interval; "
 
     def to_json(self) -> dict[str, Any]:

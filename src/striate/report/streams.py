@@ -16,6 +16,7 @@ from striate.tasks.metric import Metric
 from striate.training.execution import measured_at_once
 from striate.training.prepare import Prepared
 from striate.visualize.page_parts import Section, Table
+from striate.wording import formatted
 
 
 class OneStream(nn.Module):
@@ -58,10 +59,9 @@ class Streams:
         )
         span, (scale, unit) = "", self.metric.lead
         if self.difference.interval is not None:
-            low, high = (scale * end for end in (self.difference.interval.low, self.difference.interval.high))
-            span = (
-                f"{scale * self.difference.value:+.3g}{unit}, 95 % interval {low:+.3g} to {high:+.3g}{unit}, paired; "
-            )
+            ends = (self.difference.value, self.difference.interval.low, self.difference.interval.high)
+            value, low, high = (formatted(scale * end, "+.3g") for end in ends)
+            span = f"{value}{unit}, 95 % interval {low} to {high}{unit}, paired; "
         return (
             f"Streams: {self.metric.name} {values}; fused {self.metric.text(self.fused)}, {verdict}"
             f" ({span}p {p_text(self.difference.p_value)})."

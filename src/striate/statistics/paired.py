@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.statistics.intervals import FEW, drawn_count, drawn_units
-from striate.wording import number, several
+from striate.wording import several
 
 LEVEL = 0.05
 """A difference with a p-value below this is more than noise."""
@@ -107,11 +107,6 @@ def bootstrap_interval(
 def p_text(p: float) -> str:
     """`= 0.031`, `= 0.0042`, `< 0.0001`."""
     return "< 0.0001" if p < 0.0001 else f"= {p:.4f}" if p < 0.01 else f"= {p:.3f}"
-
-
-def signed(value: float) -> str:
-    """Three digits, with a minus sign as it is printed."""
-    return number(value, 3).replace("-", "−")
 
 
 POWER = 0.8

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from striate.data.dataset import Dataset
 from striate.records import Finding
 from striate.statistics.intervals import drawn_count
-from striate.statistics.paired import LEVEL, p_text, paired_test, signed
+from striate.statistics.paired import LEVEL, p_text, paired_test
 from striate.tasks.headline import Headline, Rows
 from striate.wording import number, several
 
@@ -205,7 +205,7 @@ def compare_rows(
     of = f" in {several(drawn_count(headline.groups, n), 'group')}" if any(headline.groups) else ""
     test = f"paired permutation test over {several(n, thing)}{of}, p {p_text(p)}"
     if interval is not None:
-        low, high = (signed(scale * end) for end in (interval.low, interval.high))
+        low, high = (number(scale * end, 3) for end in (interval.low, interval.high))
         test += f"; 95 % interval of its lead {low} to {high}{unit}, {interval.method}"
     if difference > 0 and certain:
         sentence = f"The network's {figure} is {how} than that of {in_sentence(baseline)}: more than noise ({test})."

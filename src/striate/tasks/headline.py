@@ -20,7 +20,7 @@ from striate.statistics.part_of_groups import part_differs
 from striate.tasks.assessment import Gap, Slice
 from striate.tasks.groups import Group, judged_slices
 from striate.tasks.metric import Metric
-from striate.wording import number
+from striate.wording import formatted, number
 
 Rows = NDArray[np.float64]
 """(N, …): what each sample adds."""
@@ -119,7 +119,7 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
     """The second half of a gap's sentence: its size, its direction, and its interval."""
 
     def text(share: float) -> str:
-        return f"{scale * share:.2f}" if scale == 100 else number(scale * share)
+        return formatted(scale * share, ".2f") if scale == 100 else number(scale * share)
 
     value, interval = difference.value or 0.0, difference.interval
     size = f"{text(abs(value))}{unit} on {'training' if value > 0 else 'validation'}"
@@ -129,7 +129,7 @@ def judged_gap(difference: Estimate, scale: float, unit: str) -> str:
         return f"{size}; too few samples for an interval."
     # The interval is that of the size: in the direction that the sentence names.
     low, high = (interval.low, interval.high) if value >= 0 else (-interval.high, -interval.low)
-    ends = " to ".join(text(end).replace("-", "−") for end in (low, high))
+    ends = " to ".join(text(end) for end in (low, high))
     chance = ", within noise" if low <= 0 <= high else ""
     return f"{size}{chance} (95 % interval {ends})."
 

@@ -8,7 +8,7 @@ from itertools import product
 
 from striate.account.ledger import Row
 from striate.layers.axis_windows import AxisWindows
-from striate.wording import listed
+from striate.wording import formatted, listed
 
 
 def windows_of(row: Row) -> tuple[AxisWindows, ...]:
@@ -73,4 +73,4 @@ def _padding(windows: AxisWindows) -> str:
 
 
 def _decimal(value: float) -> str:
-    return f"{value:.2f}".rstrip("0").rstrip(".").replace("-", "−")
+    return formatted(value, ".2f").rstrip("0").rstrip(".")

@@ -9,7 +9,7 @@ from typing import Any
 from striate.errors import one_line
 from striate.records import Interval
 from striate.tasks.metric import Metric
-from striate.wording import filled, percent, several
+from striate.wording import filled, formatted, percent, several
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ _LABEL = 27
 
 def strength_text(strength: float, unit: str) -> str:
     """`30°`, `2×`, `4 pixels`, `quality 30`, `−2 stops`."""
-    number = f"{strength:g}".replace("-", "−")
+    number = formatted(strength, "g")
     if unit == "quality":
         return f"quality {number}"
     unit = {"pixels": "pixel", "fragments": "fragment"}.get(unit, unit) if strength == 1 else unit
@@ -237,7 +237,7 @@ def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
     def row(label: str, cells: list[str]) -> str:
         return f"{label:<{_LABEL}}" + "".join(f"{cell:>6}" for cell in cells)
 
-    head = row(f"{curve.name}, {curve.unit}", [f"{v.strength:g}".replace("-", "−") for v in curve.levels])
+    head = row(f"{curve.name}, {curve.unit}", [formatted(v.strength, "g") for v in curve.levels])
     label = "accuracy" if found.is_accuracy else found.metric.name
     lines = [head, row(f"  {label[: _LABEL - 3]}", [_number(found, v.value) for v in curve.levels])]
     shares = [f"{100 * v.unchanged:.1f}" for v in curve.levels if v.unchanged is not None]
@@ -248,7 +248,7 @@ def _curve_lines(found: Robustness, curve: Curve) -> list[str]:
 
 def _number(found: Robustness, value: float) -> str:
     """The value as a table shows it, in at most five characters."""
-    return f"{100 * value:.1f}" if found.metric.is_share else f"{value:.3g}"
+    return formatted(100 * value, ".1f") if found.metric.is_share else formatted(value, ".3g")
 
 
 def _with_unit(found: Robustness, value: float) -> str:
@@ -258,4 +258,4 @@ def _with_unit(found: Robustness, value: float) -> str:
 
 
 def _cost(found: Robustness, curve: Curve) -> str:
-    return _number(found, found.cost(curve)).replace("-", "−")
+    return _number(found, found.cost(curve))

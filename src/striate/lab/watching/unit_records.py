@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from striate.wording import formatted
+
 if TYPE_CHECKING:
     import torch
 
@@ -122,7 +124,7 @@ def broadcast_number(tensor: torch.Tensor, at: tuple[int, ...]) -> float:
 
 def written(value: float) -> str:
     """A number in a formula: five significant digits, and a true minus sign."""
-    return f"{value:.5g}".replace("-", "−")
+    return formatted(value, ".5g")
 
 
 def in_sum(value: float) -> str:

@@ -16,7 +16,7 @@ from striate.studies.cross_validation.fold import FoldResult, is_number
 from striate.tasks.baseline import in_sentence
 from striate.tasks.registry import is_known, metric_named, metric_text
 from striate.tasks.task import Task
-from striate.wording import several
+from striate.wording import formatted, several
 
 LEVEL = 0.95
 METHOD = "corrected resampled t (Nadeau and Bengio 2003)"
@@ -182,7 +182,7 @@ def _lead_sentence(lead: ResampledMean, sign: int, name: str, key: str, folds: i
         return f"The mean {label} of the network and of {name} on the same {several(folds, 'fold')} is the same."
 
     def shown(value: float) -> str:
-        return (f"{scale * value:.2f}" if unit else f"{value:.3g}").replace("-", "−")
+        return formatted(scale * value, ".2f" if unit else ".3g")
 
     direction = "higher" if sign * lead.mean > 0 else "lower"
     than = f"{shown(abs(lead.mean))}{unit} {direction} than that of {name}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from striate.errors import one_line
 from striate.tasks.registry import metric_named, metric_text
-from striate.wording import filled, several
+from striate.wording import filled, formatted, several
 
 _WIDTH = 80
 _SHOWN_SEEDS = 3
@@ -198,8 +198,7 @@ def _article(name: str) -> str:
 
 
 def _amount(value: float, metric: str) -> str:
-    text = f"{100 * value:.1f}" if metric_named(metric).is_share else f"{value:.3g}"
-    return text.replace("-", "−") if float(text) else text.lstrip("-")
+    return formatted(100 * value, ".1f") if metric_named(metric).is_share else formatted(value, ".3g")
 
 
 def render(curve: LearningCurve) -> str:

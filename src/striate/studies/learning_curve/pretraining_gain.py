@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from striate.studies.learning_curve.learning_curve import PretrainingGain, SizeGain
 from striate.tasks.headline import Headline, Rows
 from striate.tasks.registry import metric_named
-from striate.wording import several
+from striate.wording import formatted, several
 
 _DRAWS, _NORMAL = 1000, 1.959964
 
@@ -58,11 +58,9 @@ def gain_sentence(found: PretrainingGain, metric: str) -> str:
 
 
 def _at_size(gain: SizeGain, scale: float, unit: str) -> str:
-    low, value, high = (_signed(scale * number) for number in (gain.interval[0], gain.value, gain.interval[1]))
+    low, value, high = (
+        formatted(scale * number, "+.3g") for number in (gain.interval[0], gain.value, gain.interval[1])
+    )
     verdict = "" if gain.told else ", not significant"
     better = "" if scale == 100 else " (above 0: better)"
     return f"with {several(gain.n, 'label')} by {value}{unit}{better} (95 %: {low} to {high}){verdict}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3g}".replace("-", "−")

@@ -20,7 +20,7 @@ from striate.studies.sweep.search import Search, repeats, seconds_spent, short
 from striate.studies.sweep.space import SHARES
 from striate.studies.sweep.train_once import TrainingOutcome
 from striate.tasks.registry import metric_named, metric_text
-from striate.wording import several
+from striate.wording import formatted, several
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _lead(gain: float, reach: str, unit: str, name: str, sign: int) -> str:
     """By how much the best is ahead: with a sign where higher is better, in words where lower is."""
     shown = metric_named(name).name
     if sign > 0:
-        return f"{gain:+.3g}{reach}{unit} val {shown} over the recipe"
+        return f"{formatted(gain, '+.3g')}{reach}{unit} val {shown} over the recipe"
     return f"val {shown} {abs(gain):.3g}{reach}{unit} {'lower' if gain >= 0 else 'higher'} than the recipe's"
 
 

@@ -12,7 +12,7 @@ from striate.tasks.control.states import States
 from striate.visualize.canvas import heading, main_title, name_axes, new_figure
 from striate.visualize.inside.embedding import Embedding, draw_images
 from striate.visualize.inside.mosaic import caption
-from striate.wording import percent, several
+from striate.wording import formatted, percent, several
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +38,7 @@ class StateMap:
         """What the map shows, in a line."""
         low, high = float(self.value.min()), float(self.value.max())
         of = f"{several(len(self.value), 'state')} of played games, by {self.embedding.source}"
-        return f"{of}; {self.meaning} from " + f"{low:.3g} to {high:.3g}".replace("-", "−")
+        return f"{of}; {self.meaning} from {formatted(low, '.3g')} to {formatted(high, '.3g')}"
 
     def to_json(self) -> dict[str, Any]:
         """The record as a JSON object."""

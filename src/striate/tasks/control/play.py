@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from striate import wording
 from striate.data.counter_random import hash_key
 from striate.data.environments.environment import Environment
 from striate.data.environments.open_environment import opener
@@ -84,9 +85,9 @@ def return_line(metrics: Mapping[str, Any]) -> str:
     if metrics["return"] is None:
         return "no episode ended"
     low, high = metrics["return_interval"]
-    span = "" if low is None else f" ({low:.4g} to {high:.4g})"
+    span = "" if low is None else f" ({wording.number(low)} to {wording.number(high)})"
     episodes, steps = several(metrics["episodes"], "episode"), several(metrics["steps"], "step")
-    return f"return {metrics['return']:.4g}{span}, {episodes}, {steps}"
+    return f"return {wording.number(metrics['return'])}{span}, {episodes}, {steps}"
 
 
 def network_line(metrics: Mapping[str, Any]) -> str:

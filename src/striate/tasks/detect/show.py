@@ -19,7 +19,7 @@ from striate.visualize.box_pictures import DrawnBox, boxes_figure, draw_precisio
 from striate.visualize.canvas import figure_of, of_split, save_figure
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.themed_svg import themed_svg
-from striate.wording import number, percent
+from striate.wording import formatted, number, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -142,7 +142,11 @@ def mistakes_section(figures: DetectionMetrics, of: str) -> tuple[Section, ...]:
     if not any(found["count"] for found in figures.mistakes.values()):
         return ()
     rows: tuple[Row, ...] = tuple(
-        (KINDS[kind], int(found["count"] or 0), "–" if (gain := found["gain"]) is None else f"{100 * gain:+.2f}")
+        (
+            KINDS[kind],
+            int(found["count"] or 0),
+            "–" if (gain := found["gain"]) is None else formatted(100 * gain, "+.2f"),
+        )
         for kind, found in figures.mistakes.items()
     )
     gains = {kind: found["gain"] for kind, found in figures.mistakes.items()}

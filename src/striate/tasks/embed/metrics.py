@@ -9,7 +9,7 @@ from striate.statistics.calibration import Temperature
 from striate.statistics.estimate import Estimate
 from striate.tasks.assessment import Slice, SplitRecord, slice_lines, with_paths
 from striate.tasks.metric import Metric
-from striate.wording import percent
+from striate.wording import formatted, percent
 
 RECALL = Metric("recall@1", "recall@1", "share")
 METRICS = (
@@ -21,6 +21,11 @@ METRICS = (
     Metric("threshold", "threshold", brief=False, interval_of="by this split alone"),
 )
 _PAIRS = 3
+
+
+def similarity_text(cosine: float) -> str:
+    """A cosine similarity or a threshold of it, with three decimals."""
+    return formatted(cosine, ".3f")
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class EmbeddingMetrics(SplitRecord):
     def _threshold_lines(self) -> list[str]:
         missed, taken = ("–" if share is None else percent(share, 2) for share in self.wrong)
         return [
-            f"  a similarity of at least {self.threshold:.3f} counts as one class (chosen on val):",
+            f"  a similarity of at least {similarity_text(self.threshold)} counts as one class (chosen on val):",
             f"    {missed} of the pairs of one class are below it, {taken} of the others above",
         ]
 
@@ -77,5 +82,5 @@ class EmbeddingMetrics(SplitRecord):
         for title, pairs in (("one class, least similar", self.apart), ("two classes, most similar", self.alike)):
             lines += [f"  {title}"] if pairs else []
             for pair in pairs[:_PAIRS]:
-                lines += with_paths(f"    {pair.similarity:6.3f} ", *pair.paths)
+                lines += with_paths(f"    {similarity_text(pair.similarity):>6} ", *pair.paths)
         return lines

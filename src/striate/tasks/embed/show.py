@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from striate.records import Interval
 from striate.tasks.embed.assess import HARDEST
-from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair
+from striate.tasks.embed.metrics import EmbeddingMetrics, SamplePair, similarity_text
 from striate.tasks.embed.retrieval import evenly_spaced, hardest_pairs
 from striate.tasks.evaluation import Evaluation
 from striate.tasks.show import CHART_DPI, PHOTO_DPI, Images, Row, plain_cells, share_cells
@@ -22,7 +22,7 @@ from striate.visualize.inside.embedding import FEWEST, MOST, Method, embed_featu
 from striate.visualize.page_parts import Picture, Section, Table
 from striate.visualize.point_figures import points_figure
 from striate.visualize.themed_svg import saved_picture
-from striate.wording import percent
+from striate.wording import formatted, percent
 
 _SHOWN = 4
 _CLICKED, _NEIGHBORS = 200, 6
@@ -51,12 +51,10 @@ def embedding_pictures(
         if not pairs:
             continue
         beside = [_beside(np.asarray(images[np.array([one, two])])) for one, two, _ in pairs]
-        labels = [
-            f"{value:.2f}  {' – '.join(dict.fromkeys(evaluation.classes[int(evaluation.targets[k])] for k in ends))}"[
-                :32
-            ]
-            for *ends, value in pairs
-        ]
+        labels = []
+        for *ends, value in pairs:
+            classes = dict.fromkeys(evaluation.classes[int(evaluation.targets[k])] for k in ends)
+            labels.append(f"{formatted(value, '.2f')}  {' – '.join(classes)}"[:32])
         figure = points_figure(beside, title=f"{title}: {name.lower()}", labels=labels)
         words = f"{title}; {which}. The number is their cosine similarity."
         pictures += (saved_picture(name, words, figure, folder / f"{file}.png", "samples", PHOTO_DPI),)
@@ -118,12 +116,16 @@ def _clicked(
 
 def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | None = None) -> tuple[Section, ...]:
     """The ROC curve with the threshold, and the hardest pairs. `chosen`: the threshold's interval on validation."""
-    ends = "" if chosen is None else f" (95 % interval {chosen.low:.3f} to {chosen.high:.3f}, bootstrap)"
+    ends = ""
+    if chosen is not None:
+        low, high = map(similarity_text, (chosen.low, chosen.high))
+        ends = f" (95 % interval {low} to {high}, bootstrap)"
     missed, taken = map(percent, figures.wrong)
     sentence = (
-        f"Two samples with a cosine similarity of at least {figures.threshold:.3f} are predicted to have one class. The"
-        f" threshold was chosen on validation{ends}, so that both kinds of mistakes are equally frequent there. In the"
-        f" {of}, {missed} of the pairs of one class are below it, and {taken} of the pairs of two classes above it."
+        f"Two samples with a cosine similarity of at least {similarity_text(figures.threshold)} are predicted to have "
+        f"one class. The threshold was chosen on validation{ends}, so that both kinds of mistakes are equally frequent "
+        f"there. In the {of}, {missed} of the pairs of one class are below it, and {taken} of the pairs of two classes "
+        "above it."
     )
     label = f"ROC curve of the pairs of the {of}: area {percent(figures.metrics['auc'].value)}"
     drawn = chart(lambda axes: _draw_roc(axes, figures), label, 3.6)
@@ -145,7 +147,9 @@ def embedding_sections(figures: EmbeddingMetrics, of: str, chosen: Interval | No
 
 
 def _pairs_table(title: str, pairs: Sequence[SamplePair]) -> Table:
-    rows = tuple((*pair.paths, " – ".join(dict.fromkeys(pair.classes)), f"{pair.similarity:.3f}") for pair in pairs)
+    rows = tuple(
+        (*pair.paths, " – ".join(dict.fromkeys(pair.classes)), similarity_text(pair.similarity)) for pair in pairs
+    )
     return Table(title, ("sample", "other sample", "class", "similarity"), rows[:HARDEST])
 
 

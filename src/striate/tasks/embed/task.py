@@ -36,7 +36,7 @@ from striate.tasks.evaluation import Evaluation
 from striate.tasks.headline import Rows, interval_of
 from striate.tasks.task import Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import percent, several
+from striate.wording import formatted, percent, several
 
 _MANY = 1000
 """Number of classes from which rotated images are not needed as additional classes."""
@@ -328,7 +328,8 @@ class Embed(Task):
     def line(self, fields: Mapping[str, Any]) -> str:
         """The first components."""
         values = fields["embedding"]
-        return f"{' '.join(f'{value:+.3f}' for value in values[:_FIRST])} … ({several(len(values), 'number')})"
+        first = " ".join(formatted(value, "+.3f") for value in values[:_FIRST])
+        return f"{first} … ({several(len(values), 'number')})"
 
     def threshold_of_pairs(self, similarity: float = 0.0) -> tuple[float, float]:
         """The threshold of validation, and the probability if pairs of one class and of two are equally frequent."""

@@ -25,7 +25,7 @@ from striate.tasks.outputs import constants
 from striate.tasks.regress.metrics import METRICS, RegressionMetrics, r_squared
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import number, several
+from striate.wording import formatted, number, several
 
 _LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "squared": functional.mse_loss,
@@ -197,7 +197,7 @@ class Regress(Task):
         metrics, n = evaluation.metrics, evaluation.n
         of = f"{n:,} {evaluation.split} {'sample' if n == 1 else 'samples'} of {evaluation.data}"
         deviation = float(np.asarray(evaluation.targets, dtype=np.float64).reshape(n, -1).std(0).mean())
-        r2 = "–" if metrics["r2"] is None else f"{metrics['r2']:.3f}"
+        r2 = "–" if metrics["r2"] is None else formatted(metrics["r2"], ".3f")
         return f"RMSE {number(metrics['rmse'])}", (
             f"root mean squared error on the {of}{evaluation.span_of('rmse', number)}, in the units of the data. "
             "On average predictions are "
