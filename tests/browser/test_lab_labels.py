@@ -52,3 +52,19 @@ def test_labels_are_corrected_by_the_keyboard_on_a_phone_in_the_dark(
     page.locator("#labels-command").wait_for()
     assert f"--labels {run / 'labels.csv'}" in page.locator("#labels-command").text_content()
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
+
+
+@pytest.mark.slow
+def test_an_empty_name_decides_nothing(
+    visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(digits_run, tmp_path / "own"))
+    page = visit(lab_address("/labels", run)).page
+    page.locator(".own-label").wait_for()
+    for name in ("", "  "):
+        page.get_by_label("Another class").fill(name)
+        page.get_by_role("button", name="Give it").click()
+    page.get_by_label("Another class").fill("7")
+    page.get_by_role("button", name="Give it").click()
+    page.get_by_role("status").get_by_text(": 7.").wait_for()
+    assert len((run / "labels.csv").read_text().splitlines()) == 2

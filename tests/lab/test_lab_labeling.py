@@ -79,6 +79,9 @@ def test_doubtful_labels_come_first_and_corrections_are_written_at_once(open_lab
     assert table_of(own_run) == {first["path"]: "new one", second["path"]: second["label"], third["path"]: ""}
     state = tell(client, "undo")
     assert (state["path"], state["corrected"], state["kept"], state["left"]) == (third["path"], 1, 1, 0)
+    rest = ask(client, "queue", part="test", after=second["sample"])  # what is skipped does not come again
+    assert [one["path"] for one in rest["samples"]] == [one["path"] for one in queue["samples"][2:]]
+    assert rest["total"] == queue["total"] - 2
     again = ask(open_lab(own_run), "queue", part="test")  # after a restart what is done is done
     assert [one["path"] for one in again["samples"][:1]] == [third["path"]]
     refused = tell(client, "correct", part="test", sample=first["sample"], label="two\nlines")

@@ -126,13 +126,15 @@ class Labeling:
             raise DataError("sample", str(number), "a sample of the run", "load the page again")
         return self.samples.listing.paths[number]
 
-    def queue(self, part: str, which: Which) -> dict[str, Any]:
-        """The samples to check next, without those in the table."""
+    def queue(self, part: str, which: Which, after: int | None = None) -> dict[str, Any]:
+        """The samples to check next, without those in the table; only those that come after the sample `after`."""
         predictions, done = self.predictions(part), self.table.labels()
         by = -predictions.doubt if which == "doubtful" else predictions.lead
         order = np.argsort(by, kind="stable")
         if which == "doubtful":
             order = order[predictions.doubt[order] > 0]
+        if after is not None:
+            order = order[int(np.flatnonzero(predictions.ids[order] == after).max(initial=-1)) + 1 :]
         rows = [row for row in order.tolist() if self.path_of(part, int(predictions.ids[row])) not in done]
         listed = [self._record(predictions, row) for row in rows[:AT_ONCE]]
         return {
@@ -208,8 +210,8 @@ def routes(lab: Lab) -> APIRouter:
         return {"data": listing.name, "parts": labeling.parts(), **labeling.state()}
 
     @router.get("/queue")
-    def queue(part: str, which: Which = "doubtful") -> dict[str, Any]:
-        return labeling.queue(part, which)
+    def queue(part: str, which: Which = "doubtful", after: int | None = None) -> dict[str, Any]:
+        return labeling.queue(part, which, after)
 
     @router.post("/correct")
     def correct(

@@ -21,9 +21,9 @@ export async function page(root) {
   const stage = make("div", { class: "stage card", tabindex: "0", role: "group", "aria-label": "Sample", "aria-describedby": "labels-hint" });
   const classes = make("div", { class: "row", role: "group", "aria-label": "Classes" });
   const actions = make("div", { class: "row", role: "group", "aria-label": "Actions" });
-  const other = make("input", { id: "labels-other", list: "labels-known", autocomplete: "off", maxlength: "200" });
+  const other = make("input", { id: "labels-other", required: true, list: "labels-known", autocomplete: "off", maxlength: "200" });
   const known = make("datalist", { id: "labels-known" });
-  const form = make("form", { class: "row", onsubmit: (event) => { event.preventDefault(); decide(other.value.trim()); } },
+  const form = make("form", { class: "row", onsubmit: (event) => { event.preventDefault(); if (other.value.trim()) decide(other.value.trim()); } },
     make("label", { for: "labels-other" }, "Another class, also a new one"), other, known, make("button", { type: "submit" }, "Give it"));
   const table = make("section", { class: "card", "aria-label": "Corrections" });
   root.append(controls, status, make("div", { class: "label-columns" }, stage, make("div", {}, classes, actions, form,
@@ -36,14 +36,15 @@ export async function page(root) {
     return { part, which: part === "unlabeled" ? "unsure" : which };
   }
 
-  async function load() {
+  /** The samples to decide; `after`: those that come after this one. */
+  async function load(after = null) {
     const mine = (asking += 1);
     const { part, which } = read();
     drawControls(part, which);
     status.textContent = "Predictions are computed…";
     stage.classList.add("busy");
     try {
-      const found = await request("labels/queue", { part, which });
+      const found = await request("labels/queue", { part, which, after });
       if (mine !== asking) return;
       queue = found;
       place = 0;
@@ -107,8 +108,8 @@ export async function page(root) {
     drawTable();
     if (!sample) {
       const more = queue.total > queue.samples.length;
-      stage.replaceChildren(make("p", {}, more ? "You have seen all of these." : queue.of ? "Nothing of this kind is left." : ""),
-        more ? make("button", { type: "button", onclick: load }, "The next ones") : "");
+      stage.replaceChildren(make("p", {}, queue.samples.length ? "You have seen all of these." : queue.of ? "Nothing of this kind is left." : ""),
+        queue.samples.length ? make("button", { type: "button", onclick: () => load(more ? queue.samples.at(-1).sample : null) }, more ? "The next ones" : "From the beginning") : "");
       return;
     }
     const source = sample.image ? apiAddress("images/picture", { name: sample.image, side: 512 }) : apiAddress("labels/picture", { sample: sample.sample });
@@ -149,7 +150,7 @@ export async function page(root) {
 
   async function decide(label) {
     const sample = queue.samples[place];
-    if (!sample || (label === "" && document.activeElement === other)) return;
+    if (!sample) return;
     const answer = await ask("labels/correct", { part: sample.part, sample: sample.sample, label });
     if (!answer) return;
     other.value = "";
@@ -167,7 +168,7 @@ export async function page(root) {
   }
 
   function skip() {
-    if (queue.samples[place]) step("Skipped. ", false);
+    if (queue.samples[place] && !waiting) step("Skipped. ", false);
   }
 
   async function undo() {
@@ -190,7 +191,7 @@ export async function page(root) {
     decide(exact.name);
   });
   other.addEventListener("keydown", (event) => { if (event.key === "Escape") stage.focus(); });
-  followAddress(load);
+  followAddress(() => load());
   drawTable();
   await load();
   stage.focus({ preventScroll: true });
