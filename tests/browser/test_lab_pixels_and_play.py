@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_windows_one_by_one_and_what_does_not_fit(visit: Callable[..., Any], lab
     assert page.locator(".sum").inner_text().startswith("row 1, column 0: ")
     page.get_by_label("dilation").fill("4")
     page.get_by_text("No window fits").wait_for()
-    page.get_by_label("padding").fill("1")
+    page.get_by_label("padding", exact=True).fill("1")
     page.get_by_text("so 1 × 1 outputs").wait_for()
     views = page.get_by_role("group", name="Pictures")
     views.wait_for()
@@ -56,6 +57,8 @@ def test_windows_one_by_one_and_what_does_not_fit(visit: Callable[..., Any], lab
     views.focus()
     page.keyboard.press("ArrowLeft")
     page.get_by_text("The pixel in column 13, row 14").wait_for()
+    page.evaluate("location.search = '?at=1.5&x=nope'")
+    page.locator(".sum", has_text="row 0, column 0").wait_for()
     assert (seen.errors, seen.strangers, seen.violations()) == ([], [], [])
 
 
@@ -69,3 +72,49 @@ def test_they_fit_a_phone_and_a_large_screen(
     seen = visit(lab_address(path), width=width, dark=dark)
     seen.page.locator(".chosen, .pictures, .cards").first.wait_for()
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
+
+
+@pytest.mark.slow
+def test_the_image_that_was_chosen_last_is_shown(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
+    page = visit(lab_address("/pixels?image=mnist5k%230")).page
+    page.locator("td.chosen").wait_for()
+    held: list[Any] = []
+    page.route("**/api/images/about*", lambda route: route.continue_() if held else held.append(route))
+    samples = page.locator(".samples button")
+    names = [samples.nth(place).get_attribute("data-image") for place in (2, 3)]
+    samples.nth(2).click()
+    samples.nth(3).click()
+    page.wait_for_url(f"**image={str(names[1]).replace('#', '%23')}*")
+    with page.expect_response("**/api/images/about*"):
+        held[0].continue_()
+    page.wait_for_timeout(100)
+    assert page.locator(".samples [aria-pressed=true]").get_attribute("data-image") == names[1]
+
+
+@pytest.mark.slow
+def test_a_file_can_be_sent_again_after_it_has_changed(
+    visit: Callable[..., Any], lab_address: Callable[..., str], tmp_path: Path
+) -> None:
+    page = visit(lab_address("/pixels?image=mnist5k%230")).page
+    page.get_by_role("button", name="Upload").click()
+    field = page.get_by_label("A picture of at most 16 MiB")
+    (tmp_path / "drawing.png").write_bytes(b"not yet")
+    field.set_input_files(tmp_path / "drawing.png")
+    page.get_by_role("alert").get_by_text("drawing.png").wait_for()
+    with page.expect_file_chooser():
+        field.click()
+    assert field.input_value() == ""  # browsers report no change where the same file is chosen
+
+
+@pytest.mark.slow
+def test_a_picture_is_dropped_anywhere_on_the_page(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
+    page = visit(lab_address("/pixels?image=mnist5k%230")).page
+    page.locator("td.chosen").wait_for()
+    page.evaluate("""async () => {
+      const canvas = document.createElement("canvas");
+      const blob = await new Promise((done) => canvas.toBlob(done));
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File([blob], "dropped.png"));
+      document.querySelector("h1").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+    }""")
+    page.get_by_text("dropped.png, 300 × 150 pixels").wait_for()

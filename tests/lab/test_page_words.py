@@ -48,15 +48,15 @@ def test_a_network_with_a_mistake_is_told_without_options(
         ({"size": 3, "kernel": 7}, "padding 2"),
         ({"size": 3, "kernel": 7, "dilation": 8, "padding": 8}, "dilation 3"),
         ({"size": 3, "kernel": 7, "dilation": 8}, "kernel 3, dilation 1"),
-        ({"size": 1, "kernel": 7, "mode": "reflect"}, "padding 3, border zeros"),
-        ({"size": 2, "kernel": 2, "padding": 5, "mode": "reflect"}, "border replicate"),
+        ({"size": 1, "kernel": 7, "mode": "reflect"}, "padding 3, padding mode zeros"),
+        ({"size": 2, "kernel": 2, "padding": 5, "mode": "reflect"}, "padding mode replicate"),
     ],
 )
 def test_windows_that_do_not_fit_are_mended_by_what_the_page_has(
     client: TestClient, asked: dict[str, str], remedy: str
 ) -> None:
     assert client.get("/api/play/windows", params=asked).json()["problem"]["remedy"] == remedy
-    mended = dict(part.split(" ") for part in remedy.replace("border", "mode").split(", "))
+    mended = dict(part.split(" ") for part in remedy.replace("padding mode", "mode").split(", "))
     assert "problem" not in client.get("/api/play/windows", params={**asked, **mended}).json()
 
 

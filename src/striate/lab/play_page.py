@@ -90,8 +90,8 @@ def windows_on_map(along: AxisWindows, mode: Mode, weights: str = "ones") -> dic
         fits = {}
         if error.where == "kernel":
             fits = {"remedy": _what_fits(along, mode)}
-        elif error.where == "padding":  # wider than this border can be
-            fits = {"remedy": "border replicate"}
+        elif error.where == "padding":  # wider than this mode allows
+            fits = {"remedy": "padding mode replicate"}
         return shown | {"problem": problem_record(error) | fits}
 
 
@@ -100,7 +100,7 @@ def _what_fits(along: AxisWindows, mode: Mode) -> str:
     dilation or kernel, that fits."""
     padding = -(-(along.span - along.size) // 2)
     if padding <= _STEP:
-        return f"padding {padding}" if mode == "zeros" else f"padding {padding}, border zeros"
+        return f"padding {padding}" if mode == "zeros" else f"padding {padding}, padding mode zeros"
     dilation = (along.padded - 1) // (along.kernel - 1)
     if dilation:
         return f"dilation {dilation}"

@@ -12,7 +12,7 @@ from striate.records import Remedy
 TRACEBACK = "STRIATE_TRACEBACK"
 LABELS = {
     "kernel": "write",
-    "padding-mode": "border",
+    "padding-mode": "padding mode",
     "region": "region",
     "channel": "channel",
     "optim.lr": "learning rate",

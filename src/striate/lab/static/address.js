@@ -28,6 +28,11 @@ export function among(name, offered, otherwise) {
   return known ? wanted ?? otherwise : otherwise;
 }
 
+/** The whole number that a text of the address writes; else `otherwise`. */
+export function whole(text, otherwise) {
+  return /^\d{1,8}$/.test(text ?? "") ? Number(text) : otherwise;
+}
+
 /** Say which names of the address the page does not know, if any. */
 export function tellUnknown(names) {
   const unknown = Object.keys(state()).filter((name) => !names.includes(name));

@@ -42,7 +42,7 @@ export async function request(path, values = {}, { body, method = body ? "POST" 
   }
   // Errors come with status 200: of any other one browsers write a line on their console.
   const options = { method, signal, headers: { "striate-refusals": "answers" } };
-  if (body instanceof Blob) options.body = body;
+  if (body instanceof Blob) options.body = await contentOf(body);
   else if (body) {
     options.body = JSON.stringify(body);
     options.headers["content-type"] = "application/json";
@@ -70,6 +70,18 @@ export async function request(path, values = {}, { body, method = body ? "POST" 
     });
   }
   return content;
+}
+
+/** The bytes of a file. Throws LabError. */
+async function contentOf(file) {
+  try {
+    return await file.arrayBuffer();
+  } catch {
+    throw new LabError({
+      where: file.name ?? "the picture", got: "a folder, or a file that the browser cannot read",
+      expected: "a file", remedy: "choose the file itself, or again if it has changed",
+    });
+  }
 }
 
 /** A function like `request` that aborts the earlier call when it is called again; an aborted call returns undefined. */

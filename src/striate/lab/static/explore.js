@@ -1,5 +1,5 @@
 // Explore: the data of the run, and the predictions of its network.
-import { among, followAddress, remember, state } from "./address.js";
+import { among, followAddress, remember, state, whole } from "./address.js";
 import { request } from "./api.js";
 import { choice, labeled, make, number } from "./dom.js";
 import { confusionView } from "./explore_confusion.js";
@@ -53,12 +53,11 @@ export async function page(root) {
 function read(about) {
   const query = state();
   const splits = about.splits.map((one) => one.name);
-  const whole = (text) => (/^\d+$/.test(text ?? "") ? Number(text) : null);
   return {
     view: among("view", Object.keys(VIEWS), "images"),
     split: among("split", splits, splits.includes("test") ? "test" : splits[0]),
     show: query.show ?? "all", method: among("method", ["pca", "tsne"], "pca"),
-    true: whole(query.true), said: whole(query.said), start: whole(query.start) ?? 0, sample: query.sample ?? null,
+    true: whole(query.true, null), said: whole(query.said, null), start: whole(query.start, 0), sample: query.sample ?? null,
   };
 }
 

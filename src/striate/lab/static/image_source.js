@@ -1,5 +1,5 @@
 // The chooser of an image, shared by all pages: a sample of data, an upload, the webcam, or a drawing.
-import { apiAddress, request } from "./api.js";
+import { apiAddress, latest, request } from "./api.js";
 import { choice, labeled, make } from "./dom.js";
 import { drawingBoard } from "./drawing_board.js";
 import { problem } from "./problem.js";
@@ -12,18 +12,24 @@ const PER_PAGE = 24;
 export async function imageSource(name, onchange) {
   const root = make("section", { class: "image-source", "aria-label": "Image" });
   const now = make("div", { class: "row" });
+  const refused = make("div", {});
   const panel = make("div", {});
   const { sets } = await request("images/sets");
   let chosen = null;
+  let choices = 0;
 
   async function show(wanted, image = null) {
+    const mine = (choices += 1);
     try {
-      chosen = image ?? (await request("images/about", { name: wanted }));
+      const found = image ?? (await request("images/about", { name: wanted }));
+      if (mine !== choices) return; // another one was chosen meanwhile
+      chosen = found;
     } catch (error) {
-      now.replaceChildren(problem(error));
+      if (mine === choices) refused.replaceChildren(problem(error));
       return;
     }
     const words = [chosen.label, chosen.title, `${chosen.width} × ${chosen.height} pixels`, ...chosen.notes];
+    refused.replaceChildren();
     now.replaceChildren(
       make("img", { class: "pixels chosen", src: apiAddress("images/picture", { name: chosen.name, side: 128 }), alt: "", width: 56, height: 56 }),
       make("span", { class: "faint" }, words.filter(Boolean).join(", ")));
@@ -39,7 +45,7 @@ export async function imageSource(name, onchange) {
       const image = await request("images/upload", values, { body: blob });
       await show(image.name, image);
     } catch (error) {
-      now.replaceChildren(problem(error));
+      refused.replaceChildren(problem(error));
     } finally {
       panel.classList.remove("busy");
     }
@@ -57,8 +63,8 @@ export async function imageSource(name, onchange) {
     for (const button of buttons) button.setAttribute("aria-pressed", String(button.textContent === way));
     panel.replaceChildren(ways[way]());
   }
-  root.append(now, make("div", { class: "row", role: "group", "aria-label": "Where the image comes from" }, buttons), panel);
-  takeDrops(root, send);
+  root.append(now, refused, make("div", { class: "row", role: "group", "aria-label": "Where the image comes from" }, buttons), panel);
+  takeDrops(root, (file) => send(file, { title: file.name }));
   root.show = show;
   open("Sample");
   await show(name ?? `${sets[0].name}#0`);
@@ -69,11 +75,14 @@ export async function imageSource(name, onchange) {
 function samples(sets, current, show) {
   const list = make("ul", { class: "samples" });
   const root = make("div", {});
+  const ask = latest();
   let data = sets.find((one) => current()?.startsWith(`${one.name}#`))?.name ?? sets[0].name;
   let start = 0;
   async function load() {
     try {
-      const response = await request("images/samples", { data, start, count: PER_PAGE });
+      const response = await ask("images/samples", { data, start, count: PER_PAGE });
+      if (response === undefined) return;
+      more.hidden = response.total <= PER_PAGE;
       list.replaceChildren(...response.samples.map((sample) => make("li", {},
         make("button", {
           type: "button", title: sample.label, "data-image": sample.name, disabled: sample.picture === null,
@@ -97,21 +106,23 @@ function samples(sets, current, show) {
 }
 
 function upload(send) {
-  const file = make("input", { type: "file", accept: "image/*", onchange: () => file.files[0] && send(file.files[0], { title: file.files[0].name }) });
-  return make("div", {}, labeled("A picture of at most 16 MiB; it stays on this machine", file), make("p", { class: "faint" }, "Or drop one here, or paste it."));
+  const file = make("input", { type: "file", accept: "image/*", onclick: () => { file.value = ""; }, onchange: () => file.files[0] && send(file.files[0], { title: file.files[0].name }) });
+  return make("div", {}, labeled("A picture of at most 16 MiB; it stays on this machine", file), make("p", { class: "faint" }, "Or drop one on the page, or paste it."));
 }
 
-/** A picture that is dropped on the chooser, or pasted while it has the focus. */
-function takeDrops(root, send) {
-  root.addEventListener("dragover", (event) => { event.preventDefault(); root.classList.add("drop"); });
-  root.addEventListener("dragleave", () => root.classList.remove("drop"));
-  const take = (event, files) => {
-    if (!files?.length) return;
+/** Take a file that is dropped anywhere on the page, or pasted: `take(file)`. `root` is marked while one is dragged. */
+export function takeDrops(root, take) {
+  const drags = (event) => event.dataTransfer.types.includes("Files"); // and no text into a field
+  document.addEventListener("dragover", (event) => { if (drags(event)) { event.preventDefault(); root.classList.add("drop"); } });
+  document.addEventListener("dragleave", () => root.classList.remove("drop"));
+  const first = (event, files) => {
+    root.classList.remove("drop");
+    if (!files.length) return;
     event.preventDefault();
-    send(files[0], { title: files[0].name });
+    take(files[0]);
   };
-  root.addEventListener("drop", (event) => { root.classList.remove("drop"); event.preventDefault(); take(event, event.dataTransfer.files); });
-  root.addEventListener("paste", (event) => take(event, event.clipboardData.files));
+  document.addEventListener("drop", (event) => first(event, event.dataTransfer.files));
+  document.addEventListener("paste", (event) => first(event, event.clipboardData.files));
 }
 
 function webcam(send) {

@@ -1,12 +1,12 @@
 // Classic kernels on a picture, and the arithmetic of one of its pixels.
-import { among, followAddress, remember, state } from "./address.js";
+import { among, followAddress, remember, state, whole } from "./address.js";
 import { apiAddress, request, latest, quietly } from "./api.js";
 import { choice, draw, labeled, make, written } from "./dom.js";
 import { imageSource } from "./image_source.js";
 import { onKeys } from "./keys.js";
 import { problem } from "./problem.js";
 
-const BORDERS = { replicate: "the nearest pixel", zeros: "0, black", reflect: "the picture mirrored", circular: "the other side" };
+const BORDERS = { replicate: "replicate: the nearest pixel", zeros: "zeros: black", reflect: "reflect: the picture mirrored", circular: "circular: the other side" };
 
 export const PICTURE_ADDRESS = ["image", "filter", "border", "gray", "x", "y"];
 
@@ -21,7 +21,7 @@ export async function pictureLaboratory(root) {
   const gray = make("input", { type: "checkbox", id: "gray-first", onchange: () => changed() });
   const result = make("div", {});
   const side = make("section", { class: "card", "aria-label": "Picture and kernel" },
-    labeled("Kernel", named), labeled("A name, or rows of numbers parted by ;", text), labeled("Beyond the border", border),
+    labeled("Kernel", named), labeled("A name, or rows of numbers parted by ;", text), labeled("Padding mode", border),
     make("p", { class: "check" }, gray, make("label", { for: "gray-first" }, "make it gray first")));
   root.append(make("h2", {}, "A kernel on a picture"), make("div", { class: "columns" }, side, result));
 
@@ -48,8 +48,8 @@ export async function pictureLaboratory(root) {
     named.value = kernels.some((one) => one.name === text.value) ? text.value : "";
     border.value = among("border", Object.keys(BORDERS), "replicate");
     gray.checked = query.gray === "1";
-    place.x = Number(query.x ?? -1);
-    place.y = Number(query.y ?? -1);
+    place.x = whole(query.x, -1);
+    place.y = whole(query.y, -1);
   }
   take(state());
   const source = await imageSource(state().image ?? null, (image) => {

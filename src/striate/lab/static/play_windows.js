@@ -1,5 +1,5 @@
 // The windows of a kernel on a padded map, one after the other, with their sums.
-import { among, followAddress, remember, state } from "./address.js";
+import { among, followAddress, remember, state, whole } from "./address.js";
 import { latest } from "./api.js";
 import { choice, draw, labeled, make, written } from "./dom.js";
 import { onKeys } from "./keys.js";
@@ -7,7 +7,7 @@ import { problem } from "./problem.js";
 
 const CELL = 34;
 const FIELDS = { size: ["input", 7, 1, 16], kernel: ["kernel", 3, 1, 7], stride: ["stride", 1, 1, 8], padding: ["padding", 0, 0, 8], dilation: ["dilation", 1, 1, 8] };
-const MODES = { zeros: "zeros", reflect: "the map mirrored", replicate: "the nearest value", circular: "the other side" };
+const MODES = { zeros: "zeros", reflect: "reflect: the map mirrored", replicate: "replicate: the nearest value", circular: "circular: the other side" };
 
 export const WINDOW_ADDRESS = [...Object.keys(FIELDS), "mode", "weights", "at"];
 
@@ -42,10 +42,10 @@ export async function windowLaboratory(root) {
     for (const [name, [, first]] of Object.entries(FIELDS)) inputs[name].value = query[name] ?? first;
     mode.value = among("mode", Object.keys(MODES), "zeros");
     weights.replaceChildren(make("option", { value: query.weights ?? "ones" }, query.weights ?? "ones"));
-    at = Number(query.at ?? 0);
+    at = whole(query.at, 0);
   }
   root.append(make("h2", {}, "Where the windows lie"),
-    make("div", { class: "card controls" }, Object.entries(FIELDS).map(([name, [label]]) => labeled(label, inputs[name])), labeled("beyond the border", mode), labeled("weights", weights)),
+    make("div", { class: "card controls" }, Object.entries(FIELDS).map(([name, [label]]) => labeled(label, inputs[name])), labeled("padding mode", mode), labeled("weights", weights)),
     result);
   take(state());
   followAddress((query) => { take(query); show(); });

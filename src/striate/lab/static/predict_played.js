@@ -3,6 +3,7 @@
 import { followAddress, remember, state } from "./address.js";
 import { apiAddress, latest, request } from "./api.js";
 import { choice, labeled, make, percent } from "./dom.js";
+import { takeDrops } from "./image_source.js";
 import { problem } from "./problem.js";
 
 const SMALL = 480; // pixels of the window
@@ -80,17 +81,11 @@ export function playedPage(root, about) {
     const select = choice(files.map((one) => ({ value: one.name, text: [one.label, one.title].filter(Boolean).join(": ") })), chosen, show);
     select.className = "wide";
     const more = make("button", { type: "button", hidden: about.total <= files.length, onclick: () => { start = start + files.length >= about.total ? 0 : start + files.length; fill(); } }, "Others");
-    const file = make("input", { type: "file", accept: about.accept, onchange: () => file.files[0] && send(file.files[0]) });
-    chooser.replaceChildren(labeled(`The run's ${about.many}`, select), more, labeled("A file of at most 16 MiB; it stays on this machine", file), make("p", { class: "faint" }, "Or drop one here."));
+    const file = make("input", { type: "file", accept: about.accept, onclick: () => { file.value = ""; }, onchange: () => file.files[0] && send(file.files[0]) });
+    chooser.replaceChildren(labeled(`The run's ${about.many}`, select), more, labeled("A file of at most 16 MiB; it stays on this machine", file), make("p", { class: "faint" }, "Or drop one on the page, or paste it."));
   }
 
-  chooser.addEventListener("dragover", (event) => { event.preventDefault(); chooser.classList.add("drop"); });
-  chooser.addEventListener("dragleave", () => chooser.classList.remove("drop"));
-  chooser.addEventListener("drop", (event) => {
-    event.preventDefault();
-    chooser.classList.remove("drop");
-    if (event.dataTransfer.files[0]) send(event.dataTransfer.files[0]);
-  });
+  takeDrops(chooser, send);
   fill().then(() => show(chosen));
   followAddress(() => { if (asked() && asked() !== chosen) show(asked()); });
 }
