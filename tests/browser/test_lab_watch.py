@@ -73,3 +73,16 @@ def test_it_fits_a_phone(visit: Callable[..., Any], lab_address: Callable[..., s
     seen = visit(lab_address(f"{ADDRESS}&layer=3"), width=360, dark=True)
     seen.page.locator(".arithmetic").wait_for()
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
+
+
+@pytest.mark.slow
+def test_back_leads_to_the_image_of_before(visit: Callable[..., Any], lab_address: Callable[..., str]) -> None:
+    page = visit(lab_address(f"{ADDRESS}&layer=0")).page
+    page.locator(".arithmetic").wait_for()
+    page.get_by_role("button", name="relu1").click()
+    page.get_by_text("max(0, ").wait_for()
+    with page.expect_response("**/api/watch/unit*"):
+        page.locator(".samples button").nth(3).click()
+    assert "image=mnist5k%2317&" not in page.url
+    with page.expect_request(lambda request: "/watch/steps" in request.url and "image=mnist5k%2317&" in request.url):
+        page.go_back()

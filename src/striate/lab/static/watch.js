@@ -173,7 +173,6 @@ export async function page(root) {
   });
   onScheme(() => passed && showLayer());
   const source = await imageSource(view.image, (image) => {
-    if (image.name === view.image && passed) return;
     view.image = image.name;
     showNetwork();
   });
@@ -196,7 +195,7 @@ function reveal(list, element) {
 /** Fields for network and input shape; `onchange({ model, input })` when one is left or Enter is pressed. */
 function networkForm(choices, view, onchange) {
   const text = make("textarea", { class: "wide mono", rows: 2, maxlength: 20000, spellcheck: "false", autocapitalize: "off" });
-  const input = make("input", { class: "wide", placeholder: "its own, or 3x64x64", spellcheck: "false" });
+  const input = make("input", { class: "wide", placeholder: "its own", spellcheck: "false" });
   const zoo = choice([{ value: "", text: "choose…" }, ...choices.networks.map((one) => ({ value: one.name, text: one.text, group: one.group }))], "", (name) => name && write({ model: name, input: "" }));
   zoo.className = "wide";
   const changed = () => {

@@ -100,7 +100,7 @@ function terms(unit) {
   const root = make("div", {});
   const few = [...rows.slice(0, FIRST_TERMS)];
   root.append(table(`The ${FIRST_TERMS} largest of ${(unit.terms.length + unit.rest_count).toLocaleString("en-US")}`, heads, few),
-    make("button", { type: "button", onclick: () => root.replaceChildren(table("What goes in, the largest first", heads, rows)) }, `All that are told (${rows.length})`));
+    make("button", { type: "button", onclick: () => root.replaceChildren(table("What goes in, the largest first", heads, rows)) }, `Show ${rows.length} rows`));
   return root;
 }
 
