@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from PIL import Image
 
 import striate
 from made_boxes import made_images, save, write_table
@@ -112,3 +113,20 @@ def test_each_position_of_a_detector_says_something_on_a_phone(
     page.keyboard.press("ArrowDown")
     page.get_by_text("row 1, column 0. Its box").wait_for()
     assert (seen.errors, seen.strangers, seen.violations(), seen.too_wide()) == ([], [], [], 0)
+
+
+@pytest.mark.slow
+def test_what_is_said_of_a_tall_picture_and_of_a_refused_one(
+    visit: Callable[..., Any], lab_address: Callable[..., str], digits_run: Path, own_folder: Path
+) -> None:
+    Image.new("L", (3, 4000)).save(own_folder / "tall.png")
+    (own_folder / "text.png").write_text("text")
+    page = visit(lab_address("/predict", digits_run)).page
+    page.get_by_role("button", name="Upload").click()
+    page.locator("input[type=file]").set_input_files(own_folder / "tall.png")
+    page.get_by_text("tall.png, 3 × 4000 pixels").wait_for()
+    page.locator("img[alt='tall.png']").wait_for()
+    assert page.evaluate("document.documentElement.scrollHeight") < 3000
+    page.locator("input[type=file]").set_input_files(own_folder / "text.png")
+    page.get_by_role("alert").get_by_text("text.png").wait_for()
+    assert page.get_by_text("tall.png, 3 × 4000 pixels").count() == 1  # as what is predicted

@@ -14,6 +14,7 @@ export function drawnMarks(picture, label, marks, onchoose) {
   const overlay = draw("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", class: "marks", "aria-hidden": "true" });
   const frame = make("span", { class: "frame" }, image, areas, overlay);
   const element = make("figure", { class: "marked" }, frame);
+  element.style.maxWidth = `min(64rem, ${(150 * width) / height}vh)`; // a tall picture leaves room for what is said of it
   const kinds = areas && bytes(marks.areas.data);
   let view = null;
 
