@@ -92,7 +92,7 @@ def test_the_image_that_was_chosen_last_is_shown(visit: Callable[..., Any], lab_
 
 
 @pytest.mark.slow
-def test_a_file_can_be_sent_again_after_it_has_changed(
+def test_a_file_can_be_sent_again_after_it_has_changed_and_a_folder_is_refused(
     visit: Callable[..., Any], lab_address: Callable[..., str], tmp_path: Path
 ) -> None:
     page = visit(lab_address("/pixels?image=mnist5k%230")).page
@@ -104,6 +104,11 @@ def test_a_file_can_be_sent_again_after_it_has_changed(
     with page.expect_file_chooser():
         field.click()
     assert field.input_value() == ""  # browsers report no change where the same file is chosen
+    devtools = page.context.new_cdp_session(page)
+    root = devtools.send("DOM.getDocument")["root"]["nodeId"]
+    node = devtools.send("DOM.querySelector", {"nodeId": root, "selector": "input[type=file]"})
+    devtools.send("DOM.setFileInputFiles", {"files": [str(tmp_path)], **node})
+    page.get_by_role("alert").get_by_text("a folder, or a file that the browser cannot read").wait_for()
 
 
 @pytest.mark.slow

@@ -92,9 +92,10 @@ def test_a_real_training_is_watched_and_paused(
 ) -> None:
     seen = visit(lab_address("/train?data=digits&epochs=2000&model=conv(4,3) relu pool(2) fc(10)"))
     page = seen.page
+    page.set_default_timeout(600_000)  # a busy machine takes minutes until the first step
     page.get_by_role("button", name="Start").click()
     # A long run first measures how to compute, compiled too, and what it will reach.
-    page.get_by_role("img", name="4 filters of conv1, 3×3").wait_for(timeout=120_000)
+    page.get_by_role("img", name="4 filters of conv1, 3×3").wait_for()
     page.get_by_role("img", name="Histogram of the gradients of conv1").wait_for()
     page.get_by_role("button", name="Pause or stop").click()
     page.get_by_text("Paused: everything is saved").wait_for()
