@@ -29,7 +29,7 @@ from common.page import table
 from common.quick import quick_data
 from common.results import arguments, claim, parsed, write_result
 
-MINUTES, TURNS, SECONDS, SLICE, FIRST_STEPS = 1.0, 48, 8.0, 0.03, 2
+MINUTES, TURNS, FEWEST, SECONDS, SLICE, FIRST_STEPS = 1.0, 48, 12, 8.0, 0.03, 2
 DECIDED = ("precision", "memory_format", "threads", "compile", "allocator")
 MEDIAN, WORST, PLAIN, COST = 0.97, 0.92, 0.97, 0.02
 NETWORKS = (
@@ -95,10 +95,11 @@ def one_repeat(network: str, batch: int, data: str) -> dict[str, Any]:
     trials, rates = Trials(work, min(batch, len(train))), {way: list[float]() for way in ways}
     with execution_settings(plain):
         about = {way: [trials.seconds(way, 1) for _ in range(2)][1] for way in ways}
-        hopeless = [way for way in ways if about[way] > 3 * min(about.values()) and way not in (offers.plain, chosen)]
+        slow = 3 if FEWEST * sum(about.values()) < SECONDS else 2  # so that a few ways get enough turns
+        hopeless = [w for w in ways if about[w] > slow * min(about.values()) and w not in (offers.plain, chosen)]
         for way in hopeless:
             rates.pop(way)
-        turns = max(4, min(TURNS, int(SECONDS / sum(max(SLICE, about[way]) for way in rates))))
+        turns = max(FEWEST, min(TURNS, int(SECONDS / sum(max(SLICE, about[way]) for way in rates))))
         for turn in range(turns):
             order = list(rates) if turn % 2 else list(reversed(rates))
             for way in order:

@@ -1024,9 +1024,8 @@ def test_mean_losses_of_training_are_divided_by_their_number(size: str, wrong: b
             running_loss += loss.item()
         print(running_loss / {size})
     """
-    said = found(text, values(), [WRONG_COUNT])
+    said = found(textwrap.dedent(text), values(), [WRONG_COUNT])
     assert list(said) == ["eval.wrong-count"] * wrong
-    assert all("20 times too small" in measured for measured in said.values())
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def _loops_over_folds(source: ScriptSource) -> Iterator[ast.For]:
         splits = pairs and any(called(part) == "split" and receiver_of(part) is not None for part in calls)
         if names & _NUMBERING or ast.unparse(node.iter) == "folds":  # `range(CFG.n_folds)`, `folds.unique().tolist()`
             words |= {last_name(part) for part in ast.walk(node.iter)}
+            words |= {str(part.value) for part in nodes_in(node.iter, ast.Constant)}  # `set(rows["fold"])`
         if splits or any("fold" in word.lower() for word in words):
             yield node
 

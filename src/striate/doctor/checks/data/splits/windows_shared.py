@@ -66,7 +66,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return  # validation starts in training windows, but does not end there: a forecast
     first = _best_correlation(train[:, :, :stretch], ends).reshape(2, -1)[0]
     last = _best_correlation(train[:, :, -stretch:], ends).reshape(2, -1)[1]
-    if bool((torch.maximum(first, last) > equal)[best > equal].all()):
+    rows = evidence.val_samples.inputs.ndim == 2
+    if rows and bool((torch.maximum(first, last) > equal)[best > equal].all()):
         return  # at the same place of each window: rows of features, not stretches of a recording
     yield _finding(
         f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that also occur in "
