@@ -28,7 +28,7 @@ METRICS = (
     Metric("recall", "recall", "share", brief=False),
     Metric("threshold", "threshold", brief=False),
     Metric("angle_error", "median angle error", "degrees", higher_is_better=False),
-    Metric("angle_objects", "objects with an angle", brief=False),
+    Metric("angle_objects", "objects with an angle"),
 )
 AVERAGES = {"map": "mAP", "map50": "mAP at IoU 0.5", "map75": "mAP at IoU 0.75"}
 AVERAGES |= {f"mask_{name}": f"mask {label}" for name, label in AVERAGES.items()}
