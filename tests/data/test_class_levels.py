@@ -145,6 +145,8 @@ def test_no_test_split_is_cut_where_its_share_is_0(tmp_path: Path) -> None:
     cut, kept = load(tmp_path / "birds"), load(tmp_path / "birds", test_fraction=0.0)
     assert {name: len(split) for name, split in cut.splits.items()} == {"train": 14, "val": 18, "test": 4}
     assert any("--data.test_fraction 0" in note for note in cut.notes)
+    again = load(tmp_path / "birds", fingerprint=cut.fingerprint)  # as eval RUN reads the data of its run
+    assert not any("--data.test_fraction" in note for note in again.notes)
     assert {name: len(split) for name, split in kept.splits.items()} == {"train": 18, "val": 18}
     assert any("striate eval RUN DATA" in note for note in kept.notes)
     assert kept.held_out == "val"

@@ -337,7 +337,9 @@ def _split_notes(listing: Listing, config: DataConfig, split: Mapping[int, str])
     fractions = {"val": config.validation_share, "test": config.test_fraction}
     lacking = {name: fraction for name, fraction in fractions.items() if name not in listing.given}
     cut = [f"{name} ({percent(fraction, 0)})" for name, fraction in lacking.items() if fraction > 0]
-    kept = " If you have separate test data: --data.test_fraction 0 for no test split." if "test" in lacking else ""
+    kept = ""
+    if "test" in lacking and config.fingerprint is None:  # the splits of a run are decided
+        kept = " If you have separate test data: --data.test_fraction 0 for no test split."
     if lacking.get("test") == 0:
         kept = " No test split: striate eval RUN DATA evaluates on your separate test data."
     set_by_user = {
