@@ -13,8 +13,6 @@ import pytest
 import torch
 import training_in_processes as worker
 
-from quick import few_quick
-
 _WORKER = Path(worker.__file__)
 _CLOSE = 1e-5
 """Of the largest difference of any weight after 30 steps, relative to the largest weight of its tensor: sums of fp32 in
@@ -37,17 +35,11 @@ def run_workers(count: int, folder: Path, cases: list[str]) -> None:
     assert [process.wait(900) for process in started] == [0] * count
 
 
-QUICK = ["normalized", "mixed"]
-"""What processes have to tell each other most of: statistics of batches, and samples that are mixed."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("count", "cases"), few_quick([(2, QUICK), (2, [*worker.CASES]), (3, [*worker.CASES])], [(2, QUICK)], unpack=True)
-)
-def test_several_processes_end_as_one(count: int, cases: list[str], tmp_path: Path) -> None:
-    run_workers(count, tmp_path, cases)
-    for case in cases:
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_end_as_one(count: int, tmp_path: Path) -> None:
+    run_workers(count, tmp_path, [*worker.CASES])
+    for case in worker.CASES:
         one = worker.train(case)
         several = [torch.load(tmp_path / f"{case}-{rank}.pt", weights_only=True) for rank in range(count)]
         for which in ("model", "ema"):
@@ -62,15 +54,10 @@ def test_several_processes_end_as_one(count: int, cases: list[str], tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("count", "cases"),
-    few_quick([(2, ["fixed"]), *((count, [*worker.FIXED]) for count in (2, 3, 4))], [(2, ["fixed"])], unpack=True),
-)
-def test_in_fixed_parts_any_number_of_processes_ends_with_the_same_bits(
-    count: int, cases: list[str], tmp_path: Path
-) -> None:
-    run_workers(count, tmp_path, cases)
-    for case in cases:
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_in_fixed_parts_any_number_of_processes_ends_with_the_same_bits(count: int, tmp_path: Path) -> None:
+    run_workers(count, tmp_path, [*worker.FIXED])
+    for case in worker.FIXED:
         one = worker.train(case)
         for rank in range(count):
             other = torch.load(tmp_path / f"{case}-{rank}.pt", weights_only=True)
