@@ -13,6 +13,7 @@ from PIL import Image
 
 import striate
 from quick import few_quick
+from striate.report.summary import summary_page
 
 pytestmark = pytest.mark.draws
 
@@ -123,3 +124,17 @@ def test_it_is_printed_whole(report: Callable[[str], Path], visit: Callable[...,
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     hidden = "[...document.querySelectorAll('details table')].filter(table => !table.checkVisibility()).length"
     assert page.evaluate(hidden) == 0
+
+
+@pytest.mark.slow
+def test_all_columns_of_a_summary_are_printed(visit: Callable[..., Any], tmp_path: Path) -> None:
+    path = tmp_path / "summary.html"
+    path.write_text(summary_page(striate.summarize("resnet18", (3, 224, 224))))
+    page = visit(path).page
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 1040, "height": 700})  # A4 across, within its margins
+    table = page.locator(".account table")
+    assert table.evaluate("table => table.getBoundingClientRect().right") <= 1040
+    number = table.locator("td", has_text="1,814,073,344")
+    assert number.evaluate("cell => cell.getBoundingClientRect().height") < 20  # on one line
+    assert b"/MediaBox [0 0 842.88 595.91998]" in page.pdf(format="A4")
