@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from striate.runs.environment import read_environment
 from striate.tasks.evaluation import count_text
 from striate.tasks.metric import Metric
 from striate.tasks.registry import known_metrics, metric_named
@@ -74,9 +72,3 @@ def history_table(history: Sequence[Mapping[str, float | None]]) -> Table:
     return Table(
         "Each epoch, in the precision of training", keys, tuple(tuple(row.get(key) for key in keys) for row in history)
     )
-
-
-def environment_table(path: Path) -> Table:
-    """The machine and versions in env.json."""
-    rows = tuple((key, str(value)) for key, value in read_environment(path).items())
-    return Table("Where it ran", ("what", "value"), rows)

@@ -11,11 +11,11 @@ from PIL import Image
 from striate.account.summarize import observe
 from striate.errors import StriateError, pasted
 from striate.report.baselines import Compared
-from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
 from striate.report.summary import short_layer_table
 from striate.runs.checkpoint import load_checkpoint
 from striate.runs.directory import RunDirectory
+from striate.runs.environment import read_environment
 from striate.runs.events import append_event, note_files, note_finished, read_notes
 from striate.runs.files import write_json, write_text
 from striate.runs.plain_files import make_folder
@@ -216,7 +216,7 @@ def _page(
         network=f"{metrics['model']}: {number(metrics['params'])} parameters.",
         layers=short_layer_table(observe(module, tuple(prepared.network["shape"]))),
         config=config_to_yaml(prepared.config),
-        environment=environment_table(run.environment),
+        environment=read_environment(run.environment),
         command=f"striate train --config {pasted(run.config)} --out {pasted(f'{run.path}-again')}",
         image=as_base64,
     )

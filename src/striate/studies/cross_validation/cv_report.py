@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from striate.records import Finding
-from striate.report.numbers import environment_table, metric
+from striate.report.numbers import metric
 from striate.report.page import as_base64, page_environment
 from striate.runs.directory import RunDirectory, final_command
+from striate.runs.environment import read_environment
 from striate.runs.files import write_text
 from striate.studies.cross_validation.cv_summary import pooled_predictions, sentences
 from striate.studies.cross_validation.fold import FoldResult
@@ -51,7 +52,7 @@ class CvContent:
     notes: Sequence[str]
     findings: Sequence[Finding]
     config: str
-    environment: Table
+    environment: Mapping[str, object]
     command: str
     final_command: str
 
@@ -85,7 +86,7 @@ def make_content(
         notes=study.notes,
         findings=study.findings,
         config=config_to_yaml(study.config),
-        environment=environment_table(run.environment),
+        environment=read_environment(run.environment),
         command=how_to_repeat(run, study.config),
         final_command=final_command(run.path),
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from striate.errors import pasted
-from striate.report.numbers import environment_table
 from striate.report.page import as_base64, page_environment
+from striate.runs.environment import read_environment
 from striate.runs.files import write_text
 from striate.runs.plain_files import read_text
 from striate.studies.sweep.journal import Journal, Trial
@@ -51,7 +51,7 @@ def write_sweep_report(
             tuple((d.field, d.text, short(winner.fields[d.field])) for d in search.space),
         ),
         trials=_trials(journal.trials(), study),
-        environment=environment_table(path / "env.json"),
+        environment=read_environment(path / "env.json"),
         config=read_text(path / "best.yaml"),
         command=f"striate train --config {pasted(path / 'best.yaml')}",
     )  # fmt: skip
