@@ -695,7 +695,7 @@ def test_npz_names_its_classes(tmp_path):
         data = load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=LABELS, classes=classes))
         assert data.classes == ("0", "1", "2")
         (ignored,) = (f for f in data.findings if f.code == "data.ignored")
-        assert "nor class names" in ignored.why
+        assert "class names" in ignored.why
     labels = np.tile([[1, 1, 0, 0], [0, 1, 0, 1]], (6, 1))
     assert load(npz(tmp_path / "d.npz", x=random(12, 4, 4), y=labels, classes=names)).classes == tuple(names)
 

@@ -13,8 +13,14 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.reached_objects import reached_optimizers
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import argument, nodes_in, receiver_of, stored_in
+from striate.doctor.setup.syntax import argument, called, nodes_in, receiver_of, stored_in
 from striate.records import Finding
+
+_WITHOUT_MOMENTUM = "There is no momentum: each step follows the gradient of its own batch alone."
+_WITHOUT_AVERAGES = (
+    "The averages of gradients, and of their squares, are those of a single batch: every weight moves by about the "
+    "whole learning rate, however small its gradient is."
+)
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -31,8 +37,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity="warning",
             where=site.where,
             measured=f"`{site.text}` runs for each batch, so each step is the first one of a new optimizer",
-            why="Momentum, and the averages by which Adam scales the step of each weight, are those of a single batch: "
-            "with Adam every weight moves by the whole learning rate, however small its gradient is.",
+            why=_WITHOUT_MOMENTUM if called(site.node) == "SGD" else _WITHOUT_AVERAGES,
             remedy=f"move `{site.text}` before the loop, after `{network.id}` is made",
         )
         return
