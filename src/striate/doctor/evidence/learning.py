@@ -130,8 +130,8 @@ def _by_loss(evidence: Evidence, trial: Trial, steps: str, known: Learning | Non
     count = max(3, len(trial.losses) // 4)
     first, last = trial.losses[:count], trial.losses[-count:]
     guess = _loss_of_a_guess(evidence)
-    if guess is not None and sum(last) / count > guess:
-        return Learning(False, f"the loss is {sum(last) / count:.3g} after {steps}, that of a guess {guess:.3g}")
+    if guess is not None and (level := _mean(last)) > guess:
+        return Learning(False, f"the loss is {level:.3g} after {steps}, that of a guess {guess:.3g}")
     if len(trial.losses) < 2 * count:
         return Learning(False, f"{steps} are too few to tell whether anything is learned")
     fallen = (_mean(first) - _mean(last)) * (-1 if trial.maximizes else 1)

@@ -431,19 +431,18 @@ class Watcher:
         if not known and any(tensor.requires_grad for tensor in tensors_in(output)):
             self.run.with_gradients.add(id(module))
         if not self.depth and id(module) in self.run.networks:
-            outputs = [tensor.detach() for tensor in islice(tensors_in(output), _MOST_PAIRS)]
-            self.given_back = self.of(module).name, outputs
-        if not self.depth and self.drawn is not None and id(module) in self.run.networks:
             with suppress(Exception):
-                self._note_predictions(module, output)
+                outputs = [tensor.detach() for tensor in islice(tensors_in(output), _MOST_PAIRS)]
+                self.given_back = self.of(module).name, outputs
+                if self.drawn is not None:
+                    self._note_predictions(module, outputs)
 
-    def _note_predictions(self, module: nn.Module, output: Any) -> None:
+    def _note_predictions(self, module: nn.Module, outputs: list[torch.Tensor]) -> None:
         assert self.drawn is not None
         data_pass, inputs, targets = self.drawn
         if self.given is None or not _are_alike(self.given, inputs):
             return  # some loaders draw a batch before the previous one is used
-        outputs = [tensor.detach().cpu() for tensor in islice(tensors_in(output), _MOST_PAIRS)]
-        for (n, target), (k, own) in product(enumerate(targets), enumerate(outputs)):
+        for (n, target), (k, own) in product(enumerate(targets), enumerate(output.cpu() for output in outputs)):
             classes = classes_of(own, target)
             known = data_pass.predictions.setdefault((self.of(module).name, k, n), PassPredictions())
             if classes is not None and len(known.targets) == data_pass.batches - 1:

@@ -12,7 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
-from striate.doctor.script.loop_syntax import are_batches, counts, name_of, number_for, unwrapped, value_of, walk
+from striate.doctor.script.loop_syntax import (
+    are_batches,
+    counts,
+    name_of,
+    number_for,
+    tuple_with_number,
+    unwrapped,
+    value_of,
+    walk,
+)
 from striate.doctor.setup.recorded_iterators import batches_of_iterator, is_read_once
 from striate.doctor.setup.syntax import called, nodes_in, receiver_of
 from striate.observe.tensors import tensors_in
@@ -53,11 +62,10 @@ def zipped_batches(
     target = loop.target.elts[-1] if numbered and isinstance(loop.target, ast.Tuple) else loop.target
     if not isinstance(target, ast.Tuple | ast.List) or len(target.elts) != len(inner.args):
         return None
-    together = _parts_of_batches([value_of(argument, names) for argument in inner.args])
+    together = _parts_of_batches(inner.args, names)
     if together is not None:
-        batch: ast.expr = name_of("__batch__")
-        pair = ast.Tuple([name_of("__number__"), batch], ast.Load()) if numbered else batch
-        return together, [ast.Assign([loop.target], pair), *loop.body], {}
+        assigned = ast.Assign([loop.target], tuple_with_number() if numbered else name_of("__batch__"))
+        return together, [assigned, *loop.body], {}
     batches, iterators = None, dict[str, Any]()
     given: list[ast.expr] = []
     for number, argument in enumerate(inner.args):
@@ -79,15 +87,18 @@ def zipped_batches(
         given.append(ast.Call(name_of("next"), [name_of(f"{_ITERATOR}{number}")], []))
     if batches is None:
         return None
-    items = ast.Tuple(given, ast.Load())
-    assigned = ast.Assign([loop.target], ast.Tuple([name_of("__number__"), items], ast.Load()) if numbered else items)
+    pair: ast.expr = ast.Tuple(given, ast.Load())
+    assigned = ast.Assign([loop.target], ast.Tuple([name_of("__number__"), pair], ast.Load()) if numbered else pair)
     return batches, [assigned, *loop.body], iterators
 
 
-def _parts_of_batches(values: Sequence[Any]) -> list[tuple[torch.Tensor, ...]] | None:
+def _parts_of_batches(zipped: Sequence[ast.expr], names: dict[str, Any]) -> list[tuple[torch.Tensor, ...]] | None:
     """The batches of `zip(x.split(32), y.split(32))`, whose parts have as many samples each; None for others."""
-    if not all(isinstance(value, tuple | list) and len(value) == len(values[0]) > 0 for value in values):
-        return None
+    values = list[Any]()
+    for argument in zipped:
+        values.append(value_of(argument, names))
+        if not isinstance(values[-1], tuple | list) or len(values[-1]) != len(values[0]) or not values[0]:
+            return None
     together = list(zip(*values, strict=True))
     tensors = all(isinstance(part, torch.Tensor) and part.ndim > 0 for parts in together for part in parts)
     return together if tensors and all(len({len(part) for part in parts}) == 1 for parts in together) else None

@@ -96,7 +96,7 @@ def weights_alone(names: dict[str, Any]) -> dict[str, torch.Tensor]:
         f"{name}.{key}" if key else name: value
         for name, held in names.items()
         for key, value in (held.items() if isinstance(held, dict) else [("", held)])
-        if isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
+        if _is_weight(value)
     }
 
 
@@ -126,7 +126,7 @@ def is_taken(node: ast.expr) -> bool:
 
 def _is_network(node: ast.expr, names: dict[str, Any]) -> bool:
     value = value_of(node, names) if isinstance(node, ast.Name | ast.Attribute) else None
-    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+    return _has_parameters(value)
 
 
 def of_network(node: ast.expr, names: dict[str, Any]) -> bool:
@@ -140,13 +140,15 @@ def of_network(node: ast.expr, names: dict[str, Any]) -> bool:
     if isinstance(value, types.FunctionType) and written_by_user(value.__module__):
         closure = inspect.getclosurevars(value)
         known = [*closure.nonlocals.values(), *closure.globals.values()]
-    return any(_are_weights(one) for one in known)
+    return any(_has_parameters(one) or _is_weight(one) for one in known)
 
 
-def _are_weights(value: Any) -> bool:
-    """Whether it is a network with parameters, or a tensor that is trained without one."""
-    if isinstance(value, torch.nn.Module):
-        return any(True for _ in value.parameters())
+def _has_parameters(value: Any) -> bool:
+    return isinstance(value, torch.nn.Module) and any(True for _ in value.parameters())
+
+
+def _is_weight(value: Any) -> bool:
+    """Whether it is a tensor that may be trained without a module."""
     return isinstance(value, torch.Tensor) and value.is_leaf and value.requires_grad
 
 

@@ -31,6 +31,10 @@ _FEW = 4
 """An error from so many times as many replicas as processes: two replicas in one process may be a test of the
 script."""
 
+_SAME_BATCHES = (
+    "The batches are the same in each epoch: training learns less from them, and batch norm sees the same neighbors."
+)
+
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source, loader = evidence.source, evidence.setup.train
@@ -56,8 +60,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         measured="DistributedSampler shuffles by its epoch number, and no code calls `set_epoch`: each epoch has "
         "the order of the first, and each process gets the same samples",
         limit="a DistributedSampler that shuffles, more than one epoch, and no call of `set_epoch`",
-        why="The batches are the same in each epoch: training learns less from them, and batch norm sees the same "
-        "neighbors.",
+        why=_SAME_BATCHES,
         remedy="`loader.sampler.set_epoch(epoch)` at the beginning of each epoch",
     )
 
@@ -208,8 +211,7 @@ def _seeded_in_each_epoch(source: ScriptSource, loader: object) -> Finding | Non
             "epoch has the order of the first, and the same random numbers for augmentation and dropout",
             limit="torch's generator is seeded in a loop around the training loop, by a number that does not change, "
             "and the loader shuffles by it",
-            why="The batches are the same in each epoch: training learns less from them, and batch norm sees the same "
-            "neighbors.",
+            why=_SAME_BATCHES,
             remedy=f"`{site.text}` once, at the beginning of the script",
         )
     return None

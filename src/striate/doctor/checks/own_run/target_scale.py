@@ -15,9 +15,9 @@ _FEW_STEPS, _OTHER, _ALIKE = 10, 5.0, 2.0
 
 def _targets_differ(run: OwnRun) -> Iterator[tuple[str, str]]:
     for name in dict.fromkeys(one.name for one in run.numbers):
-        trained = [one.targets for one in run.numbers if one.name == name and one.learns and one.targets > 0]
-        evaluated = [one for one in run.numbers if one.name == name and not one.learns and one.steps >= _FEW_STEPS]
-        evaluated = [one for one in evaluated if one.targets > 0 and one.outputs > 0]
+        own_numbers = [one for one in run.numbers if one.name == name and one.targets > 0]
+        trained = [one.targets for one in own_numbers if one.learns]
+        evaluated = [one for one in own_numbers if not one.learns and one.steps >= _FEW_STEPS and one.outputs > 0]
         if len(trained) < _FEW_STEPS or not evaluated:
             continue
         own = median(trained)

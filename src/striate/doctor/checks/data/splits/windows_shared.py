@@ -64,11 +64,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         return  # reversed windows match, too: they share a shape, not a moment
     if int((each > equal).sum(1).min()) < count / 4:
         return  # validation starts in training windows, but does not end there: a forecast
-    first = _best_correlation(train[:, :, :stretch], ends).reshape(2, -1)[0]
-    last = _best_correlation(train[:, :, -stretch:], ends).reshape(2, -1)[1]
-    rows = evidence.val_samples.inputs.ndim == 2
-    if rows and bool((torch.maximum(first, last) > equal)[best > equal].all()):
-        return  # at the same place of each window: rows of features, not stretches of a recording
+    if evidence.val_samples.inputs.ndim == 2:
+        begins, ends_alike = (
+            _best_correlation(part, end)
+            for part, end in zip((train[:, :, :stretch], train[:, :, -stretch:]), ends.chunk(2), strict=True)
+        )
+        if bool((torch.maximum(begins, ends_alike) > equal)[best > equal].all()):
+            return  # at the same place of each window: rows of features, not stretches of a recording
     yield _finding(
         f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that also occur in "
         f"a training window: the noise of both correlates by {float(best[best > equal].median()):.2f}"
