@@ -21,6 +21,7 @@ from striate.wording import (
     one_line,
     percent,
     percent_of,
+    probability_text,
     scaled,
     several,
     shorten_middle,
@@ -65,6 +66,11 @@ def test_shares_never_pretend(part: int, text: str) -> None:
 def test_shares_in_percent() -> None:
     assert [percent(0.9766), percent(0.9766, 0), percent(1, 2), percent(None)] == ["97.7 %", "98 %", "100.00 %", "–"]
     assert filled("an accuracy of 97.7 % on test", 20) == "an accuracy of\n  97.7 % on test"
+
+
+def test_only_a_certain_probability_is_written_as_one() -> None:
+    texts = [probability_text(share) for share in (0.0, 0.0004, 0.931, 0.9996, 1.0)]
+    assert texts == ["0.0 %", "< 0.1 %", "93.1 %", "> 99.9 %", "100.0 %"]
 
 
 def test_numbers_have_a_minus_sign_unless_they_round_to_zero() -> None:

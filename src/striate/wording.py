@@ -181,3 +181,11 @@ def short_number(value: float) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """A share from 0 to 1 in percent, with `digits` decimals: `97.8 %`; a dash for None."""
     return "–" if share is None else f"{formatted(100 * share, f'.{digits}f')} %"
+
+
+def probability_text(share: float) -> str:
+    """A probability from 0 to 1 in percent: `93.1 %`; only exactly 0 and 1 are written as 0.0 % and 100.0 %."""
+    text = percent(share)
+    if (text == "100.0 %" and share < 1) or (text == "0.0 %" and share > 0):
+        return "> 99.9 %" if share > 0.5 else "< 0.1 %"
+    return text

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from striate.wording import formatted, percent
+from striate.wording import formatted, probability_text
 
 
 def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
@@ -37,6 +37,6 @@ def match(run: Path, one: str, other: str, /, *, json: Annotated[bool, Parameter
     verdict = "the same" if found.same else "not the same"
     print_text(
         f"{verdict}: similarity {formatted(found.similarity, '.3f')}, threshold {formatted(found.threshold, '.3f')},"
-        f" probability {percent(found.probability)}"
+        f" probability {probability_text(found.probability)}"
     )
     return 0

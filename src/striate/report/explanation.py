@@ -27,13 +27,12 @@ from striate.visualize.attribution.explanation_record import (
     nudge_line,
     part_lines,
     prediction_line,
-    probability_text,
     trust_lines,
 )
 from striate.visualize.attribution.maps import Method
 from striate.visualize.attribution.removal import removed
 from striate.visualize.page_parts import Table
-from striate.wording import percent, show_shape
+from striate.wording import percent, probability_text, show_shape
 
 Pixels = NDArray[np.uint8]
 

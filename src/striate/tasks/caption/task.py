@@ -46,7 +46,7 @@ from striate.tasks.headline import Headline, Rows, interval_of
 from striate.tasks.outputs import Outputs
 from striate.tasks.task import Explained, Feature, Task
 from striate.visualize.page_parts import Picture, Section
-from striate.wording import percent, several
+from striate.wording import percent, probability_text, several
 
 LONGEST = 40
 """Largest number of words of a predicted caption, however long the training captions are."""
@@ -274,7 +274,7 @@ class Caption(Task):
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The caption and its probability."""
-        return f"{fields['caption']}  ({percent(fields['probability'])})"
+        return f"{fields['caption']}  ({probability_text(fields['probability'])})"
 
     def draw(self, image: NDArray[np.uint8], decoded: Any, truth: Any = None) -> NDArray[np.uint8]:
         """The image, with the attention of each word."""

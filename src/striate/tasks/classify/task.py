@@ -36,7 +36,7 @@ from striate.tasks.losses import balanced_weights
 from striate.tasks.outputs import constants
 from striate.tasks.task import Diagnosed, Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import listed, percent, several
+from striate.wording import listed, percent, probability_text, several
 
 _MOST_SMOOTHED = 0.5
 """With more label smoothing, the loss of the best predictions may be near that of equal probabilities."""
@@ -193,8 +193,8 @@ class Classify(Task):
         if fields["label"] is None:
             return str(fields["reason"])
         rest = [(label, p) for label, p in fields["top"] if label != fields["label"]]
-        others = ", ".join(f"{label} {percent(p)}" for label, p in rest[:2])
-        return f"{fields['label']}  {percent(fields['probability'])}" + (f"  ({others})" if others else "")
+        others = ", ".join(f"{label} {probability_text(p)}" for label, p in rest[:2])
+        return f"{fields['label']}  {probability_text(fields['probability'])}" + (f"  ({others})" if others else "")
 
     def agreement(self, reference: torch.Tensor, outputs: torch.Tensor) -> PredictionAgreement:
         """The share of equal classes, and how far probabilities differ."""

@@ -33,7 +33,7 @@ from striate.tasks.multilabel.ranking import RankedLabels, best_thresholds, part
 from striate.tasks.outputs import constants
 from striate.tasks.task import Explained, Task
 from striate.visualize.page_parts import Picture, Section, Table
-from striate.wording import listed, percent, several
+from striate.wording import listed, percent, probability_text, several
 
 _THRESHOLD = "threshold_"
 """Prefix of a label's name, in the validation metric that holds its threshold."""
@@ -322,7 +322,9 @@ class Multilabel(Task):
 
     def line(self, fields: Mapping[str, Any]) -> str:
         """The labels and their percentages."""
-        text = ", ".join(f"{name} {percent(share)}" for name, share in fields["labels"]) or "none of the labels"
+        text = (
+            ", ".join(f"{name} {probability_text(share)}" for name, share in fields["labels"]) or "none of the labels"
+        )
         return f"{text}  ({reason})" if (reason := fields.get("reason")) else text
 
     def explained(self, decoded: torch.Tensor) -> Explained:
@@ -337,7 +339,7 @@ class Multilabel(Task):
             remedy = f"--part {pasted(self.classes[0])}"
             raise UsageError("--part", repr(part), f"a label: {listed(list(self.classes), 12)}", remedy)
         k = self.classes.index(part)
-        note = f"{part} has a probability of {percent(float(decoded[k]))}; the map explains its logit."
+        note = f"{part} has a probability of {probability_text(float(decoded[k]))}; the map explains its logit."
         return Explained(lambda outputs: outputs[:, k : k + 1], 0, "number", f"the label {part}", (note,))
 
     # Reports

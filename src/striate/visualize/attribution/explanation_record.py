@@ -19,7 +19,7 @@ from striate.data.media.volume.slices_picture import in_gray
 from striate.visualize.attribution.change import Covering
 from striate.visualize.attribution.checks import NOT_TRUSTED, Maps
 from striate.visualize.attribution.nearest import Nearest
-from striate.wording import filled, percent, several, shorten_middle, show_shape
+from striate.wording import filled, percent, probability_text, several, shorten_middle, show_shape
 
 _SIDE = 160  # pixels of a picture in a notebook
 
@@ -190,14 +190,6 @@ def prediction_line(explained: Explanation) -> str:
 def part_lines(explained: Explanation) -> list[str]:
     """Which part of the prediction is explained, if not all of it."""
     return [f"Explained: {explained.part}."] if explained.part else []
-
-
-def probability_text(share: float) -> str:
-    """`93.1 %`; only probabilities of exactly 0 and 1 are written as 0.0 % and 100.0 %."""
-    text = f"{100 * share:.1f}"
-    if (text == "100.0" and share < 1) or (text == "0.0" and share > 0):
-        return "> 99.9 %" if share > 0.5 else "< 0.1 %"
-    return f"{text} %"
 
 
 def trust_lines(explained: Explanation) -> list[str]:
