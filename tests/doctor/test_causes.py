@@ -26,7 +26,7 @@ def test_the_codes_are_those_that_are_promised() -> None:
         "symmetric-init unused-parameters frozen-parameters too-small shrinks-too-fast receptive-field collapsed "
         "redundant-filters mode batch-norm-small-batch batch-mixing shared-weights unregistered-parameters "
         "dropout-too-high graph-detached last-layer-clipped evaluates-untrained sees-future "
-        "weights-not-loaded attends-padding",
+        "weights-not-loaded attends-padding order-ignored",
         "loss": "wrong-for-task broadcast not-finite sign initial-off degenerate class-weights "
         "ignored-class padding-counted pairs-swapped",
         "optim": "lr-too-high lr-too-low lr-schedule clip-too-small missing-zero-grad parameters-missing "

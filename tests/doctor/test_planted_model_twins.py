@@ -16,7 +16,10 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
 MODULES = [
-    *(f"model_faults_{part}" for part in ("activations", "gradients", "modes", "outputs", "parameters", "size")),
+    *(
+        f"model_faults_{part}"
+        for part in ("activations", "gradients", "modes", "order", "outputs", "parameters", "size")
+    ),
     *(f"optim_faults_{part}" for part in ("gradients", "rates", "steps")),
     "speed_faults",
 ]

@@ -27,7 +27,7 @@ _ORDER = """
     data.leak data.split-overlap
     loss.class-weights loss.ignored-class loss.padding-counted
     loss.pairs-swapped loss.degenerate model.sees-future model.attends-padding model.graph-detached
-    model.unregistered-parameters
+    model.unregistered-parameters model.order-ignored
     model.weights-not-loaded model.frozen-parameters model.evaluates-untrained
     model.double-softmax model.last-layer-clipped model.mode model.batch-norm-small-batch
     model.batch-mixing model.no-nonlinearity model.dropout-too-high model.shared-weights optim.no-step

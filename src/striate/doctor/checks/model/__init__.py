@@ -17,6 +17,7 @@ from striate.doctor.checks.model.graph_detached import GRAPH_DETACHED
 from striate.doctor.checks.model.last_layer_clipped import LAST_LAYER_CLIPPED
 from striate.doctor.checks.model.mode import MODE
 from striate.doctor.checks.model.no_nonlinearity import NO_NONLINEARITY
+from striate.doctor.checks.model.order_ignored import CHECK as ORDER_IGNORED
 from striate.doctor.checks.model.receptive_field import RECEPTIVE_FIELD
 from striate.doctor.checks.model.redundant_filters import REDUNDANT_FILTERS
 from striate.doctor.checks.model.saturated import SATURATED
@@ -48,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     WEIGHTS_NOT_LOADED,
     SEES_FUTURE,
     PADDING_ATTENDED,
+    ORDER_IGNORED,
     TOO_SMALL,
     SHRINKS_TOO_FAST,
     RECEPTIVE_FIELD,
