@@ -32,6 +32,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 Loop = ast.For | ast.While
 _ELEMENTWISE = (
     "exp", "sigmoid", "softmax", "log_softmax", "tanh", "detach", "cpu", "float", "double", "clone", "clamp", "numpy",
+    "squeeze", "flatten", "ravel",
 )  # fmt: skip
 CONCATENATIONS = ("cat", "concat", "concatenate", "vstack")
 _OWN_NAMES = ("self", "model", "net", "network")

@@ -512,3 +512,28 @@ def test_batch_norm_of_an_episode_is_a_note(joined: bool, severity: str) -> None
 
     found = said(BATCH_MIXING, net, digits(), loss=nn.CrossEntropyLoss(), step=step)
     assert [one.severity for one in found] == [severity]
+
+
+class Stateful(nn.Module):
+    """A recurrent network that begins with the state of the batch before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.rnn, self.out, self.state = nn.RNN(2, 16, batch_first=True), nn.Linear(16, 2), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out, state = self.rnn(x, self.state)
+        self.state = state.detach()
+        told: Tensor = self.out(out[:, -1])
+        return told
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_state_of_unrelated_sequences_is_not_kept(shuffle: bool) -> None:
+    x = torch.randn(320, 4, 2, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, (x.sum((1, 2)) > 0).long()), 32, shuffle=shuffle)
+    network = Stateful()
+    network(x[:32])  # as after the first batch of a script
+    found = said(BATCH_MIXING, network, loader, loss=nn.CrossEntropyLoss())
+    assert [one.where == "`model.state`" for one in found] == [True] * shuffle

@@ -175,3 +175,18 @@ def test_a_trained_trunk_that_is_left_as_it_is_may_be_meant() -> None:
     assert [f.severity for f in asked(PARAMETERS_MISSING, model, digits(), optimizer=head)] == ["note"]
     model[:-1].requires_grad_(False)
     assert not asked(PARAMETERS_MISSING, model, digits(), optimizer=head)
+
+
+@pytest.mark.parametrize("mistaken", [True, False])
+def test_a_generator_has_an_optimizer_of_its_own(mistaken: bool) -> None:
+    torch.manual_seed(0)
+    names = {"G": nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 64)), "D": nn.Sequential(nn.Linear(64, 1))}
+    names |= {"optD": sgd(names["D"]), "optG": sgd(names["D" if mistaken else "G"])}
+    text = """
+    for x, y in loader:
+        fake = G(torch.randn(len(x), 4))
+        real, fake_scores = D(x), D(fake)
+    """
+    options = {"loss": nn.MSELoss(), "optimizer": names["optD"], "names": names}
+    found = read(text, PARAMETERS_MISSING, names["D"], [(torch.randn(8, 64), torch.ones(8, 1))] * 20, **options)
+    assert [one.where for one in found] == ["`optG`"] * mistaken

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.carried_state import carried_state
 from striate.doctor.checks.model.heads import SCORES, call_text, last_heads
 from striate.doctor.checks.model.variants import (
     eval_outputs,
@@ -47,6 +48,20 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
         raise NoEvidence("axis 0 of a batch is the position axis")
     if (normalized := _normalized_along_samples(evidence)) is not None:
         yield normalized
+        return
+    if (state := carried_state(evidence)) is not None:
+        name, far = state
+        yield BATCH_MIXING.finding(
+            severity="error",
+            where=f"`{name}`",
+            measured=f"after another batch the predictions for the same batch differ by {far:.2g} of their standard "
+            f"deviation: `{name}` keeps the state of the batch before, and the training loader shuffles",
+            limit="a recurrent network that keeps its state, whose predictions for a batch change after another one, "
+            "and a loader that shuffles",
+            why="Each sequence begins with the state of an unrelated one.",
+            remedy="begin each batch without a state: `output, state = self.rnn(x)`; keep the state only where the "
+            "rows of a batch continue those of the batch before, with `shuffle=False`",
+        )
         return
     labels = main_tensor(parts(evidence.train.raw[0])[1])
     if labels is not None and labels.ndim == 2 and not labels.is_floating_point() and len(labels) < labels.numel():

@@ -90,9 +90,9 @@ def without_optimizer(source: ScriptSource) -> Iterator[Finding]:
 def _wrong_network_optimized(source: ScriptSource) -> Finding | None:
     """The finding for an optimizer that holds the wrong network, while a network that runs with gradients has none.
 
-    Either the optimizer holds a network of the same class that runs only without gradients, such as a target network;
+    Either the optimizer holds a network of the same form that runs only without gradients, such as a target network;
     or another optimizer holds the same network, and the network without one looks untrained and is the only one of its
-    class.
+    form.
     """
     stored = (node.attr for node in source.nodes(ast.Attribute) if isinstance(node.ctx, ast.Store))
     if not {"grad", "_grad"}.isdisjoint(stored):  # gradients may come from another network
@@ -100,7 +100,7 @@ def _wrong_network_optimized(source: ScriptSource) -> Finding | None:
     optimizers = reached_optimizers(source.names)
     held = parameters_held(*optimizers)
     networks = {name: value for name, value in source.names.items() if isinstance(value, nn.Module)}
-    trained = {type(value) for value in networks.values() if any(id(p) in held for p in value.parameters())}
+    trained = {_form(value) for value in networks.values() if any(id(p) in held for p in value.parameters())}
     for name, model in networks.items():
         own = {id(p) for p in model.parameters() if p.requires_grad}
         if not own or own & held or True not in _runs_with_gradients(source, model):
@@ -110,8 +110,8 @@ def _wrong_network_optimized(source: ScriptSource) -> Finding | None:
             parameters = {id(p) for p in copy.parameters()}
             holding = [optimizer for optimizer in optimizers if parameters_held(optimizer) == parameters]
             names = [key for key, value in source.names.items() if any(value is one for one in holding)]
-            twice = len(holding) > 1 and untrained and type(model) not in trained
-            same = holding and type(copy) is type(model) and _runs_with_gradients(source, copy) == {False}
+            twice = len(holding) > 1 and untrained and _form(model) not in trained
+            same = holding and _form(copy) == _form(model) and _runs_with_gradients(source, copy) == {False}
             if not twice and not same:
                 continue
             kind = "that runs with gradients" if twice else "of the same class"
@@ -129,6 +129,11 @@ def _wrong_network_optimized(source: ScriptSource) -> Finding | None:
                 remedy=f"`{type(holding[-1]).__name__}({name}.parameters(), …)`",
             )
     return None
+
+
+def _form(network: nn.Module) -> tuple[object, ...]:
+    """Class and shapes of a network: containers such as `nn.Sequential` are of one class, whatever they hold."""
+    return type(network), *(tuple(p.shape) for p in network.parameters())
 
 
 def _runs_with_gradients(source: ScriptSource, model: nn.Module) -> set[bool]:

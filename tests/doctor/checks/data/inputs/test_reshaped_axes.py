@@ -33,6 +33,7 @@ class Reading(nn.Module):
         (lambda x: x.reshape(len(x), 8, 8, 6), True),
         (lambda x: x.permute(0, 2, 3, 1).reshape(len(x), 6, 8, 8), True),
         (lambda x: x.view(len(x), 64, 6), True),
+        (lambda x: x.relu().flatten(2).view(len(x), 64, 6), True),
         (lambda x: x.flatten(2).transpose(1, 2).reshape(len(x), 2, 64, 3), True),
         (lambda x: x.flatten(2).transpose(1, 2).reshape(len(x), 64, 2, 3).transpose(1, 2).reshape(len(x), 64, 6), True),
         (lambda x: x.permute(0, 2, 3, 1), False),

@@ -443,3 +443,32 @@ def test_labels_of_an_earlier_batch_are_named(stale: bool) -> None:
 def test_targets_that_number_the_samples_of_a_batch_are_let_pass() -> None:
     """As of contrastive losses: the k-th is the partner of the k-th."""
     assert not told(nn.Sequential(perceptron(), nn.Linear(10, 32)), of_an_earlier_cell(torch.arange(32)))
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_one_number_is_no_target_of_all_samples(cut: bool) -> None:
+    x = rows()
+    y = torch.sigmoid(x[:, :1])
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: object) -> Tensor:
+        target = batch[1].long().float() if cut else batch[1]
+        return update(functional.mse_loss(net(batch[0]), target), optimizer)
+
+    found = asked(STEP_LABELS, normalized_layers(1), DataLoader(TensorDataset(x, y), 32), step=step)
+    assert [one.code for one in found] == ["data.step-labels"] * cut
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_as_many_positions_as_classes(right: bool) -> None:
+    x = rows(320, 6 * 6)
+    y = x.reshape(-1, 6, 6).argmax(2)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: object) -> Tensor:
+        out = net(batch[0]).reshape(-1, 6, 6)
+        targets = batch[1] if right else batch[1].T
+        return update(functional.cross_entropy(out.flatten(0, 1), targets.flatten()), optimizer)
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(36, 64), nn.ReLU(), nn.Linear(64, 36), nn.Unflatten(1, (6, 6)))
+    found = asked(STEP_LABELS, net, DataLoader(TensorDataset(x, y), 32), step=step)
+    assert [one.code for one in found] == ["data.step-labels"] * (not right)

@@ -71,6 +71,8 @@ WRONG = {
     "chosen": f"chosen = SelectKBest(f_classif, k=20)\nx = chosen.fit_transform(x, y)\n{SKLEARN}",
     "means by group": "df['city'] = df.groupby('city')['price'].transform('mean')\ny = df['price'].to_numpy()\n"
     "train, val = train_test_split(df, test_size=0.2)",
+    "means by group, targets at the end": "df['city'] = df.groupby('city')['price'].transform('mean')\n"
+    "a, b = train_test_split(df)\ntrain = TensorDataset(torch.tensor(a[cols].values), torch.tensor(a.price.values))",
     "several of each": "x = np.stack([turn(one) for one in d.images for _ in range(2)]).astype('float32')\n"
     f"y = np.repeat(d.target, 2)\n{SKLEARN}",
     "several with labels": "x = [(turn(a), b) for a, b in zip(images, labels) for _ in range(3)]\n"

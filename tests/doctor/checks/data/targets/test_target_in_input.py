@@ -740,3 +740,30 @@ def test_targets_for_a_loss_within_are_not_words_given() -> None:
     with suppress(NoEvidence):
         found = asked(TARGET_IN_INPUT, Masked(), DataLoader(TensorDataset(given, labels), 32), step=step)
     assert not found
+
+
+@pytest.mark.parametrize("way", ["numbered", "shuffled before", "without"])
+def test_a_column_that_numbers_sorted_rows(way: str) -> None:
+    torch.manual_seed(0)
+    y = torch.arange(3).repeat_interleave(60)
+    order = torch.randperm(180)
+    number = torch.arange(180.0) if way == "numbered" else order.float()
+    x = torch.cat([torch.randn(180, 5), torch.randn(180, 1) if way == "without" else number[:, None]], 1)
+    x = (x - x.mean(0)) / x.std(0)
+    rows = TensorDataset(x[order][:120], y[order][:120]), TensorDataset(x[order][120:], y[order][120:])
+    found = asked(TARGET_IN_INPUT, nn.Linear(6, 3), DataLoader(rows[0], 16), val=DataLoader(rows[1], 16))
+    assert [one.code for one in found] == ["data.target-in-input"] * (way == "numbered")
+    assert all("number 5 of the 6" in one.measured for one in found)
+
+
+def test_targets_of_positions_beside_pictures_are_no_input() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(320, 6, 12), torch.randint(0, 8, (320, 6))
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        return stepped(functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten()), optimizer)
+
+    found = []
+    with suppress(NoEvidence):
+        found = asked(TARGET_IN_INPUT, nn.Linear(12, 8), DataLoader(TensorDataset(x, y), 32), step=step)
+    assert not found

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from striate.doctor.checks.check import Check
-from striate.doctor.evidence.call_graph import Call, CallGraph
+from striate.doctor.evidence.call_graph import INPUT, Call, CallGraph
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.models.preserved_state import same_random_state
@@ -21,6 +21,7 @@ from striate.records import Finding
 _READ_ANEW = ("view", "reshape", "view_as", "reshape_as")
 _CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 _ITEMS = 4
+_LAST_TWO = ("as if this exchanged the last two axes", "x.transpose(1, 2)")
 Shape = tuple[int, ...]
 
 
@@ -32,6 +33,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if not call.from_batch and (made_of is None or made_of.name != "one_hot"):
             continue
         way = exchanged_by_reading(call.input_shapes[0], call.shape)
+        if way is None and _are_exchanged(call.input_shapes[0], call.shape) and _are_maps(evidence.graph, call):
+            way = _LAST_TWO
         if way is None and any(head.call.inputs[:1] == (call.index,) for head in evidence.graph.heads):
             way = _of_scores(call.input_shapes[0], call.shape)
         if way is None and _are_channels(evidence.graph, call):
@@ -40,6 +43,17 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             yield _finding(call.name, call.place, call.input_shapes[0], call.shape, way)
             return
     yield from _in_loader(evidence.setup.train)
+
+
+def _are_maps(graph: CallGraph, call: Call) -> bool:
+    """Whether a call changes feature maps: channels and positions that only elementwise functions, pooling and the like
+    follow after a convolution."""
+    at = call.inputs[0] if call.inputs else INPUT
+    while at != INPUT and graph.calls[at].name not in _CONVOLUTIONS:
+        if graph.calls[at].parameters or len(graph.calls[at].inputs) != 1:
+            return False
+        at = graph.calls[at].inputs[0]
+    return at != INPUT
 
 
 def _are_channels(graph: CallGraph, call: Call) -> bool:
@@ -78,8 +92,7 @@ def _in_loader(train: Any) -> Iterator[Finding]:
     given_out = [tensor for _, tensor in leaves(batch)]
     for name, given, made in found:
         if any(torch.equal(tensor, made) for tensor in given_out):
-            way = ("as if this exchanged the last two axes", "x.transpose(1, 2)")
-            yield _finding(name, "the collate function", given, tuple(made.shape), way)
+            yield _finding(name, "the collate function", given, tuple(made.shape), _LAST_TWO)
             return
 
 

@@ -42,7 +42,13 @@ _LESS = 0.4
 
 
 def _step_labels(evidence: Evidence) -> Iterator[Finding]:
-    found = _by_position(evidence) or _never_changing(evidence) or _blended(evidence) or _mixed_inputs(evidence)
+    found = (
+        _by_position(evidence)
+        or _constant(evidence)
+        or _never_changing(evidence)
+        or _blended(evidence)
+        or _mixed_inputs(evidence)
+    )
     found = found or _of_other_samples(evidence)
     yield from [] if found is None else [found]
 
@@ -77,9 +83,16 @@ def _by_position(evidence: Evidence) -> Finding | None:
 
 def _share_in_place(outputs: torch.Tensor, targets: torch.Tensor, call: LossCall) -> float | None:
     """The share of outputs, identified by their values, that a loss compares with the target of their own position;
-    None if the step changes outputs or targets."""
-    axis = next((a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == targets.shape), None)
-    if axis is None or call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
+    None if the step changes outputs or targets. With as many positions as classes either axis may be that of the
+    classes: the larger share."""
+    axes = [a for a in (1, -1) if outputs.movedim(a, -1).shape[:-1] == targets.shape]
+    shares = [share for a in axes if (share := _share_along(a, outputs, targets, call)) is not None]
+    return max(shares, default=None)
+
+
+def _share_along(axis: int, outputs: torch.Tensor, targets: torch.Tensor, call: LossCall) -> float | None:
+    """That share if the classes are along this axis."""
+    if call.input.ndim != call.target.ndim + 1 or call.input.numel() != outputs.numel():
         return None
     given = call.input.cpu().movedim(1, -1).float()  # the step may cast outputs of autocast
     values, order = outputs.float().flatten().sort()
@@ -102,6 +115,33 @@ def _share_in_place(outputs: torch.Tensor, targets: torch.Tensor, call: LossCall
         lying = number.T
     right = found.reshape(-1, given.shape[-1]) == lying.flatten()[:, None]
     return float(right.flatten()[alone].double().mean())
+
+
+def _constant(evidence: Evidence) -> Finding | None:
+    """The finding for a loss that gets one number as the target of all samples, though those of the loader differ."""
+    raw = evidence.train.raw[:2]
+    labels = [target for batch in raw if (target := main_tensor(parts(batch)[1])) is not None]
+    given = [main_tensor(parts(batch)[0]) for batch in raw]
+    if len(labels) < 2 or any(len(y.unique()) < 3 or x is y for x, y in zip(given, labels, strict=True)):
+        return None
+    losses = [watch_calls(evidence.setup, batch, evidence.clock.until(0.05)).losses for batch in raw]
+    if any(len(calls) != 1 for calls in losses):
+        return None
+    pairs = [(calls[0].target.cpu(), y.cpu()) for calls, y in zip(losses, labels, strict=True)]
+    one = pairs[0][0].flatten()[:1]
+    if not len(one) or any(target.numel() != y.numel() or not bool((target == one).all()) for target, y in pairs):
+        return None
+    return STEP_LABELS.finding(
+        severity="error",
+        where="the training step",
+        measured=f"the loss gets {float(one):g} as the target of all {several(pairs[0][0].numel(), 'value')} of a "
+        f"batch, while those of the loader range from {float(pairs[0][1].min()):.3g} to "
+        f"{float(pairs[0][1].max()):.3g}",
+        limit="one number as all targets of two batches, and three or more in each batch of the loader",
+        why="The network learns this number: the loss falls to zero, and the predictions say nothing.",
+        remedy="pass the loss the targets of the loader; `y.long()` cuts fractions off, and `y / 255` turns class "
+        "numbers into fractions",
+    )
 
 
 def _never_changing(evidence: Evidence) -> Finding | None:

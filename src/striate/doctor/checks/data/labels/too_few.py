@@ -11,6 +11,7 @@ from torch.utils.data import WeightedRandomSampler
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.common import are_tokens
 from striate.doctor.checks.data.labels.class_counts import need_class_loss
+from striate.doctor.checks.data.labels.never_reached import ends_at_once, says_less
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_all_data
 from striate.doctor.evidence.evidence import Evidence
@@ -26,10 +27,20 @@ FEW, FEW_ROWS, CHANCE = 5, 20, 0.5
 FEW_DRAWN, _OFTEN = 100, 8
 _PASSES, _LEFT_OUT = 3, 0.25
 _WHY = "The network memorizes these few samples and never sees the others."
+_UNREACHED = "Most samples are never trained on."
+_ENDED = "a `break` in the body of the training loop under no condition, and two batches or more"
+_DIVIDED = "a `__len__` with a floor division, and samples of the same shape at twice its value and beyond"
 _DRAWN_OFTEN = f"at most {FEW_DRAWN} samples, each drawn {_OFTEN} times or more, in smaller batches"
 
 
 def _find_too_few(evidence: Evidence) -> Iterable[Finding]:
+    for rule, limit in ((ends_at_once, _ENDED), (says_less, _DIVIDED)):
+        if (found := rule(evidence)) is not None:
+            where, measured, remedy = found
+            yield TOO_FEW.finding(
+                severity="error", where=where, measured=measured, limit=limit, why=_UNREACHED, remedy=remedy
+            )
+            return
     weighted = weights_of_few(evidence.setup.train)
     if weighted and are_drawn_often(evidence.setup.train, evidence.samples.inputs):
         # Augmentation makes several images of one sample.

@@ -133,15 +133,23 @@ _TARGET_NAME = re.compile(r"^(y|target|label)s?(_|$)")
 
 
 def _target_columns(source: ScriptSource, line: ast.Assign, frame: str) -> set[str]:
-    """Columns of a table that the same function assigns to a name of targets: `y = frame["price"].to_numpy()`."""
+    """Columns of a table that the same function assigns to a name of targets: `y = frame["price"].to_numpy()`; or that
+    are the last tensor of a TensorDataset: `TensorDataset(x, torch.tensor(part.price.values))`."""
     given = nodes_in(source.scope_of(line), ast.Assign)
-    return {
-        ast.unparse(part.slice)
-        for one in given
-        if any(_TARGET_NAME.search(name) for name in _names(one.targets[0]))
-        for part in nodes_in(one.value, ast.Subscript)
-        if isinstance(part.value, ast.Name) and part.value.id == frame
-    }
+    last = [part for site in source.calls("TensorDataset") for arg in site.node.args[1:][-1:] for part in ast.walk(arg)]
+    attributes = {repr(part.attr) for part in last if isinstance(part, ast.Attribute)}
+    entries = {ast.unparse(part.slice) for part in last if isinstance(part, ast.Subscript)}
+    return (
+        attributes
+        | entries
+        | {
+            ast.unparse(part.slice)
+            for one in given
+            if any(_TARGET_NAME.search(name) for name in _names(one.targets[0]))
+            for part in nodes_in(one.value, ast.Subscript)
+            if isinstance(part.value, ast.Name) and part.value.id == frame
+        }
+    )
 
 
 def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:

@@ -10,6 +10,7 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.inputs.scrambled import roughness
 from striate.doctor.checks.data.targets.noise_in_place import noise_in_both
+from striate.doctor.checks.data.targets.numbered_rows import numbered_rows
 from striate.doctor.checks.data.targets.revealing_columns import (
     LINEAR,
     RevealedTarget,
@@ -57,6 +58,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         or list(_given_to_loss(evidence))
         or list(_revealed(revealed_durations(evidence)))
         or list(_revealed(revealed_first_time(evidence)))
+        or list(_revealed(numbered_rows(evidence)))
         or _revealed(revealed_numbers(evidence))
     )
 
@@ -225,10 +227,13 @@ def _is_only_sequence(evidence: Evidence, tokens: torch.Tensor) -> bool:
 
 
 def _looked_up(evidence: Evidence, tokens: torch.Tensor) -> bool:
-    """Whether these tokens are looked up in an embedding, if any are: a network that gets inputs and targets may shift
-    the targets for its decoder itself."""
+    """Whether these tokens are looked up in an embedding, or are the input where none are: a network that gets inputs
+    and targets may shift the targets for its decoder itself, and targets beside pictures are no input."""
     known = evidence.calls.looked_up
-    return not known or any(one.shape == tokens.shape and torch.equal(one, tokens.to(one)) for one in known)
+    if not known:
+        x = main_tensor(parts(evidence.train.raw[0])[0])
+        return x is not None and not x.is_floating_point()
+    return any(one.shape == tokens.shape and torch.equal(one, tokens.to(one)) for one in known)
 
 
 def _residual_of_input(evidence: Evidence) -> Iterator[Finding]:
