@@ -36,8 +36,9 @@ class FunctionCheck:
     wrong: tuple[tuple[int, GradientCheck], ...]
     """The inputs with a wrong gradient, by position."""
     intended: bool
-    """Whether the wrong gradient is intended, as in gradient reversal and straight-through estimators: the forward pass
-    returns its input, or has derivative zero everywhere (a sign or a rounding, also times a scale)."""
+    """Whether the wrong gradient is intended, as in gradient reversal, straight-through estimators and feedback
+    alignment (Lillicrap et al. 2016): the forward pass returns its input, has derivative zero everywhere (a sign or a
+    rounding, also times a scale), or gets numbers that only the backward pass uses."""
 
 
 def recorded_arguments(
@@ -108,7 +109,7 @@ def check_function(function: Any, given: tuple[Any, ...]) -> FunctionCheck:
         raise NoEvidence(f"{function.__name__} cannot be checked in float64: {type(error).__name__}") from None
     wrong = tuple((int(name), check) for name, check in checks.items() if not check.ok)
     by_choice = (_is_flat(call, leaves[str(i)]) or _is_rounded(call, leaves[str(i)]) for i, _ in wrong)
-    intended = bool(wrong) and (_passes_on(call, leaves) or all(by_choice))
+    intended = bool(wrong) and (_passes_on(call, leaves) or _has_feedback(call, arguments) or all(by_choice))
     return FunctionCheck(function.__name__, wrong, intended)
 
 
@@ -137,6 +138,21 @@ def _passes_on(call: Any, leaves: dict[str, torch.Tensor]) -> bool:
     return isinstance(output, torch.Tensor) and any(
         output.shape == leaf.shape and torch.allclose(output, leaf) for leaf in leaves.values()
     )
+
+
+def _has_feedback(call: Any, arguments: list[Any]) -> bool:
+    """Whether the forward pass gets several numbers on which its output does not depend."""
+    for value in arguments:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or value.numel() < 2:
+            continue
+        with torch.no_grad():
+            before, kept = call(), value.clone()
+            value.add_(torch.randn(value.shape, generator=torch.Generator().manual_seed(1), dtype=value.dtype))
+            after = call()
+            value.copy_(kept)
+        if isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor) and torch.equal(before, after):
+            return True
+    return False
 
 
 def _is_flat(call: Any, leaf: torch.Tensor) -> bool:

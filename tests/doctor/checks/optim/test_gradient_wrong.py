@@ -49,6 +49,20 @@ class Reversed(Function):
         return -gradient
 
 
+class FedBack(Function):
+    """Feedback alignment: Lillicrap et al. 2016."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, feedback: Tensor) -> Tensor:
+        ctx.save_for_backward(x, feedback)
+        return x @ weight.t()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, feedback = ctx.saved_tensors
+        return gradient @ feedback, gradient.t() @ x, None
+
+
 class Sum(Function):
     """The context in a function of its own, as torch has it since 2.0; two inputs, the second one forgotten."""
 
@@ -85,6 +99,7 @@ class Using(nn.Module):
         (lambda x: Sum.apply(x, x), "error"),
         (Rounded.apply, "note"),
         (Reversed.apply, "note"),
+        (lambda x: FedBack.apply(x, torch.ones(16, 16), torch.eye(16)), "note"),
         (torch.relu, None),
     ],
 )

@@ -40,8 +40,8 @@ def _finding(check: FunctionCheck) -> Finding:
     why = "The optimizer follows a wrong gradient: in the wrong direction, too far, or not far enough."
     if check.intended:
         why = (
-            "No numerical gradient can agree with it. Gradient reversal and straight-through estimators do this on "
-            "purpose."
+            "No numerical gradient can agree with it. Gradient reversal, straight-through estimators and feedback "
+            "alignment do this on purpose."
         )
     return Finding(
         code="optim.gradient-wrong",

@@ -138,3 +138,16 @@ def test_a_loss_that_knows_how_often_classes_occur(adjusted: bool) -> None:
     loader = DataLoader(TensorDataset(x, y), 50, shuffle=True)
     found = asked(IMBALANCE, nn.Linear(6, 2), loader, step=step, optimizer=lambda p: torch.optim.Adam(p, lr=0.03))
     assert [one.severity for one in found] == ["note" if adjusted else "warning"]
+
+
+def test_positions_that_are_drawn_are_no_classes() -> None:
+    """A batch of curves with the numbers of the points that are given, as for a neural process."""
+    generator = torch.Generator().manual_seed(0)
+    numbers = [(torch.rand(12, generator=generator) ** 4 * 20).long() for _ in range(12)]
+    batches = [(torch.randn(64, 20, 1, generator=generator), given) for given in numbers]
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, _: object) -> torch.Tensor:
+        return stepped(net(batch[0])[:, batch[1]].square().mean(), optimizer)
+
+    with pytest.raises(NoEvidence, match="positions, not classes"):
+        asked(IMBALANCE, nn.Linear(1, 1), batches, step=step)

@@ -66,6 +66,7 @@ def test_targets_of_validation_are_none_that_training_never_has(shuffled: bool) 
         ("error = loss(model(x), y)", "warning"),
         ("error = loss(scaler.inverse_transform(model(x)), y)", "note"),
         ("error = loss(model(x) * std + mean, y)", "note"),
+        ("r2 = r2_score(model(x).squeeze(1).numpy() * std + mean, y)", "note"),
         ("error = loss(model(x), y); x = 3 * z + w", "warning"),
         (None, "note"),
     ],

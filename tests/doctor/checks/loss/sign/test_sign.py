@@ -362,3 +362,15 @@ def test_right_boxes_cost_less_than_those_of_other_images(sign: float, side: flo
         SIGN, Boxes(), boxed_squares(side), step=boxes_step(sign), optimizer=lambda parameters: adam(parameters, 0.001)
     )
     assert told == [code] * bool(code)
+
+
+def test_a_student_is_not_sure_of_what_its_teacher_doubts() -> None:
+    torch.manual_seed(3)
+    teacher = perceptron(hidden=16).eval()
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        outputs, soft = model(batch[0]) / 4, functional.softmax(teacher(batch[0]).detach() / 4, 1)
+        loss = 16 * functional.kl_div(functional.log_softmax(outputs, 1), soft, reduction="batchmean")
+        return stepped(loss + 0.1 * functional.cross_entropy(4 * outputs, batch[1]), optimizer)
+
+    assert not said(SIGN, perceptron(), digits(), step=step)

@@ -67,10 +67,13 @@ def class_counts(evidence: Evidence) -> ClassCounts:
 
 def need_class_loss(evidence: Evidence) -> None:
     """Raise NoEvidence if all losses of the step compare numbers, such as for batches with actions and ends of
-    episodes, whose last tensor is not a class."""
+    episodes, whose last tensor is not a class; or if it calls none of torch's, and has not one number a sample."""
     losses = evidence.calls.losses
     if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
         raise NoEvidence("the loss compares numbers, not classes")
+    x, y = (main_tensor(part) for part in parts(evidence.train.raw[0]))
+    if not losses and x is not None and y is not None and x.shape[:1] != y.shape[:1]:
+        raise NoEvidence("there is not one whole number for each sample: these may be positions, not classes")
 
 
 def _need_no_lookups(evidence: Evidence) -> None:

@@ -42,7 +42,7 @@ def higher_if_right(evidence: Evidence) -> str | None:
     others = [
         call for call in evidence.calls.losses if call.name not in _LIKELIHOODS and call.input.shape == outputs.shape
     ]
-    if any(call.target.is_floating_point() and float(call.target.abs().max()) > 1 for call in others):
+    if any(call.name == "kl_div" or _are_logits(call.target) for call in others):
         return None  # outputs are compared with a teacher's, too, which may differ from right predictions
     predictions = _of_classes(outputs, labels.cpu()) or _of_yes_or_no(outputs, labels.cpu())
     surer = _of_classes(outputs, labels.cpu(), SURER) or _of_yes_or_no(outputs, labels.cpu(), SURER)
@@ -67,6 +67,10 @@ def higher_if_right(evidence: Evidence) -> str | None:
         f"the loss of the first batch is {right:.3g} with right predictions of probability {SURE:g} in place of the "
         f"outputs, {sure:.3g} with probability {SURER:g}, and {alike:.3g} with the class frequencies for every sample"
     )
+
+
+def _are_logits(target: torch.Tensor) -> bool:
+    return target.is_floating_point() and float(target.abs().max()) > 1
 
 
 def _added_score(
