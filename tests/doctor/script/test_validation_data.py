@@ -243,7 +243,14 @@ def test_what_a_later_network_alone_is_asked_about_is_no_validation(
 
 @pytest.mark.parametrize(
     ("evaluated", "is_found"),
-    [("net(b)", True), ("net(pair[0])", True), ("net(a)", False), ("net(other)", False), ("net(of_training)", False)],
+    [
+        ("net(b)", True),
+        ("net(pair[0])", True),
+        ("net(a)", False),
+        ("net(also_a)", False),
+        ("net(other)", False),
+        ("net(of_training)", False),
+    ],
 )
 def test_what_a_network_predicts_without_gradients_is_validation(
     evaluated: str, is_found: bool, tmp_path: Path
@@ -256,7 +263,8 @@ def test_what_a_network_predicts_without_gradients_is_validation(
     )
     x, y = torch.randn(64, 4), torch.arange(64) % 3
     train = TensorDataset(x[:48], y[:48])
-    names = {"net": nn.Linear(4, 3), "torch": torch, "a": x[:40], "of_training": train.tensors[0], "b": x[48:]}
+    names = {"net": nn.Linear(4, 3), "torch": torch, "a": x[:40].clone(), "of_training": train.tensors[0], "b": x[48:]}
+    names["also_a"] = names["a"]
     names |= {"t": y[48:].numpy(), "pair": (x[48:], y[48:]), "other": torch.randn(9, 4), "t2": y[:40]}
     batches = DataLoader(train, 16)
     val = find_validation(TrainingLoop(print, batches, "here", {}), [frame_of(str(file), **names)], x[:16], y[:16])

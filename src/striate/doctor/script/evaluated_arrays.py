@@ -28,7 +28,10 @@ def evaluated_arrays(
     differ, and for tensors that training uses."""
     if inputs is None or targets is None:
         return None
-    own = [t.data_ptr() for t in getattr(getattr(loop.batches, "dataset", None), "tensors", ())]
+    own = {t.data_ptr() for t in getattr(getattr(loop.batches, "dataset", None), "tensors", ())}
+    for frame in frames:  # under other names in the functions that train on them
+        read = _trained_on(syntax_of(frame.f_code.co_filename)) & frame.f_locals.keys()
+        own |= {frame.f_locals[n].data_ptr() for n in read if isinstance(frame.f_locals[n], torch.Tensor)}
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         tree = syntax_of(frame.f_code.co_filename)
