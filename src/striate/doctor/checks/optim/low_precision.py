@@ -145,9 +145,12 @@ def _unit(numbers: torch.Tensor) -> torch.Tensor:
 
 def _of_numbers(trial: Trial, lost: float) -> str:
     steps = several(len(trial.rows), "step")
+    if lost < _NONE:
+        return f"in {steps} all of their values change"
     return f"after {steps} {percent(lost, 0)} of their values are unchanged, or do not change in a step"
 
 
+_NONE = 0.005
 _BY_SQUARES = ", by their squared gradients,"
 
 
