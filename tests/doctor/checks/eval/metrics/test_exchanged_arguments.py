@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import r2_score
 from torch import nn
 from torch.utils.data import DataLoader
 
 from for_checks.asked import digits, perceptron
-from striate.doctor.checks.eval.metrics.exchanged_arguments import arguments_exchanged
+from striate.doctor.checks.eval.metrics.exchanged_arguments import arguments_exchanged, exchanged_in_code
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.library_training import LibraryTraining
@@ -65,3 +67,20 @@ def test_the_labels_come_first_where_it_makes_a_difference(metric: str, wrong: b
     assert [(one.where, "`balanced_accuracy_score` gets" in one.measured) for one in found] == [
         ("line 6", True)
     ] * wrong
+
+
+@pytest.mark.parametrize(
+    ("lines", "wrong"),
+    [
+        ("p = net(x).squeeze(1).numpy() * 2 + 1\nr2 = r2_score(p, truth)", True),
+        ("p = net(x).squeeze(1).numpy() * 2 + 1\nr2 = r2_score(truth, p)", False),
+        ("r2 = r2_score(net(x).detach().numpy(), truth)", True),
+        ("r2 = r2_score(truth, truth)", False),
+        ("r2 = r2_score(net(x).detach().numpy(), net(x).detach().numpy())", False),
+    ],
+)
+def test_metrics_outside_of_functions(lines: str, wrong: bool) -> None:
+    names = {"net": nn.Linear(3, 1), "x": torch.zeros(4, 3), "truth": torch.zeros(4).numpy(), "r2_score": r2_score}
+    source = ScriptSource({"s.py": ast.parse(lines)}, names, ("s.py", 1, 1), 3)
+    found = list(exchanged_in_code(SimpleNamespace(source=source)))  # type: ignore[arg-type]
+    assert [one.code for one in found] == ["eval.wrong-count"] * wrong

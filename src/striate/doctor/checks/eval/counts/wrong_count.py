@@ -21,7 +21,7 @@ from striate.doctor.checks.eval.exchanged_predictions import FEWEST as _EXCHANGE
 from striate.doctor.checks.eval.exchanged_predictions import scores_of_exchanged_predictions
 from striate.doctor.checks.eval.library_metrics import PERFECT, wrong_library_metrics
 from striate.doctor.checks.eval.means_of_differences import means_of_differences
-from striate.doctor.checks.eval.metrics.exchanged_arguments import arguments_exchanged
+from striate.doctor.checks.eval.metrics.exchanged_arguments import arguments_exchanged, exchanged_in_code
 from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
 from striate.doctor.checks.eval.metrics.overlap_kinds import mislabeled_overlaps
 from striate.doctor.checks.eval.never_reset import counts_never_reset
@@ -67,6 +67,7 @@ def _wrong_count(evidence: Evidence) -> Iterator[Finding]:
             _part_of_all,
             wrong_result,
             arguments_exchanged,
+            exchanged_in_code,
             _of_perfect_network,
             _of_exchanged_predictions,
             mislabeled_overlaps,

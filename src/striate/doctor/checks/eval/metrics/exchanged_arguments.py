@@ -19,8 +19,14 @@ from striate.doctor.checks.eval.script_evaluation import MOST_STEPS, call_with, 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import main_tensor, parts
 from striate.doctor.setup.reached_objects import written_by_user
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import called, receiver_of
 from striate.records import Finding
 
+_WHY = (
+    "The order of the arguments matters: a recall becomes a precision, and an R² divides by the variance of the "
+    "predictions."
+)
 _ORDER = ("y_true", "y_pred")
 _LIBRARY = "sklearn.metrics"
 _NEAR, _MOST = 1e-6, 64
@@ -68,6 +74,53 @@ def arguments_exchanged(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
+_UNEQUAL = (
+    "r2_score", "explained_variance_score", "precision_score", "recall_score", "mean_absolute_percentage_error",
+    "balanced_accuracy_score", "classification_report",
+)  # fmt: skip
+"""Metrics whose value changes when their arguments are exchanged."""
+
+
+def exchanged_in_code(evidence: Evidence) -> Iterator[Finding]:
+    """The same by code, for metrics that a script computes outside of any function: the first argument is a network's
+    output, also scaled, and the second is not."""
+    source = evidence.source
+    for site in source.calls(*_UNEQUAL):
+        function, given = source.value(site.node.func), site.node.args
+        if not str(getattr(function, "__module__", "")).startswith(_LIBRARY) or len(given) != 2:
+            continue
+        first, second = (_is_predicted(source, site.node, one) for one in given)
+        if first and not second and not isinstance(given[1], ast.Call):
+            name, true = called(site.node), ast.unparse(given[1])
+            yield wrong_count(
+                site.where,
+                f"`{name}({ast.unparse(given[0])}, {true})` gets the predictions as its first argument, `y_true`, and "
+                f"`{true}` as its second, `y_pred`",
+                _WHY,
+                f"pass the labels first: `{name}({true}, {ast.unparse(given[0])})`",
+                "a metric of scikit-learn whose `y_true` is computed from the network's output and whose `y_pred` is "
+                "not",
+            )
+            return
+
+
+def _is_predicted(source: ScriptSource, line: ast.AST, node: ast.expr, depth: int = 3) -> bool:
+    """Whether an expression is computed from a network's output by functions of elements, factors and offsets, also
+    through variables."""
+    if isinstance(node, ast.BinOp):
+        return any(_is_predicted(source, line, side, depth) for side in (node.left, node.right))
+    if source.is_prediction(node, source.predictions_in(source.scope_of(line))):
+        return True
+    if isinstance(node, ast.Call) and called(node) in _CLASSES_OF:
+        inner = receiver_of(node)
+        return inner is not None and _is_predicted(source, line, inner, depth)
+    made = source.last_value(line, node.id) if isinstance(node, ast.Name) and depth else None
+    return made is not None and _is_predicted(source, line, made, depth - 1)
+
+
+_CLASSES_OF = ("argmax", "numpy", "cpu", "round", "detach", "tolist", "squeeze", "flatten", "reshape", "view")
+
+
 def _finding_of(call: _Call) -> Iterator[Finding]:
     """The finding for a call, if the order of its arguments changes the result."""
     turned = dict(zip(_ORDER, (call.arguments[name] for name in reversed(_ORDER)), strict=True))
@@ -80,8 +133,7 @@ def _finding_of(call: _Call) -> Iterator[Finding]:
                 f"line {call.line}",
                 f"`{name}` gets the predictions as its first argument, `y_true`, and the labels of validation as its "
                 f"second, `y_pred`: it gives {value:.4g} in the trial, and {right:.4g} with both in order",
-                "The order of the arguments matters: a recall becomes a precision, and an R\u00b2 divides by the "
-                "variance of the predictions.",
+                _WHY,
                 f"pass the labels first: `{name}(labels, predictions)`",
                 "a metric of scikit-learn whose `y_pred` are the labels and whose `y_true` are not, and whose value "
                 "changes when these are exchanged",
