@@ -67,3 +67,20 @@ def test_other_networks_are_not_asked() -> None:
     network = nn.Sequential(nn.Embedding(12, 8), nn.AdaptiveAvgPool2d((1, 8)), nn.Flatten(), nn.Linear(8, 2))
     with pytest.raises(NoEvidence, match="no attention"):
         codes(network, rows())
+
+
+class Shifted(Reader):
+    """An encoding of the positions that is added along the axis of the samples."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x: Tensor = self.embed(tokens) + torch.linspace(-1, 1, len(tokens))[:, None, None]
+        assert self.layer is not None
+        out: Tensor = self.head(self.layer(x).mean(1))
+        return out
+
+
+def test_an_encoding_along_the_samples_is_named() -> None:
+    network = Shifted()
+    adam = torch.optim.Adam(network.parameters(), 1e-3)
+    (found,) = asked(CHECK, network, rows(), loss=nn.CrossEntropyLoss(), optimizer=adam)
+    assert "along the wrong axis" in found.why

@@ -59,3 +59,13 @@ def test_an_optimizer_that_does_not_train_is_ignored() -> None:
     text = "optimizer = torch.optim.RMSprop(parameters, lr, weight_decay, momentum)\nfor x, y in loader:\n    pass\n"
     names = {"torch": torch}
     assert not read(text, MISPLACED, perceptron(), digits(), names=names, optimizer=torch.optim.Adam)
+
+
+@pytest.mark.parametrize(("betas", "codes"), [((0.999, 0.9), LOW), ((0.9, 0.999), []), ((0.0, 0.9), [])])
+def test_betas_are_not_exchanged(betas: tuple[float, float], codes: list[str]) -> None:
+    model = perceptron()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, betas=betas)
+    text = f"optimizer = torch.optim.AdamW(parameters, 1e-3, betas={betas})\nfor x, y in loader:\n    pass\n"
+    names = {"torch": torch, "optimizer": optimizer}
+    found = read(text, MISPLACED, model, digits(), names=names, optimizer=optimizer)
+    assert [one.code for one in found] == codes

@@ -56,6 +56,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the outputs of the untrained network are nearly the same for all samples")
     if float((after - expected).abs().max()) > _SAME * float(differ):
         return
+    behind = mapped(batch, lambda _, tensor: tensor.roll(1, 0) if tensor.shape[:1] == rows.shape[:1] else tensor)
+    rolled = predict(evidence.setup, evidence.fresh, [behind]).outputs.double()
+    by_row = rolled.shape == before.shape and float((rolled.roll(-1, 0) - before).abs().max()) > _SAME * float(differ)
     yield CHECK.finding(
         severity="warning",
         where="the network",
@@ -63,8 +66,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         + ("move along with" if by_position else "stay the same for")
         + f" the {positions} positions of an input in any other order",
         why="Attention treats its positions as a set: without an encoding of the position, the network cannot tell "
-        "one order from another.",
-        remedy="add an embedding of the positions to that of the tokens: `self.positions = "
+        "one order from another."
+        + " What is added here depends on a sample's place in the batch: the encoding goes along the wrong axis."
+        * by_row,
+        remedy="take the encoding along the axis of the positions: with `self.pe` of shape (1, most, width), "
+        "`x = x + self.pe[:, : x.shape[1]]`"
+        if by_row
+        else "add an embedding of the positions to that of the tokens: `self.positions = "
         f"nn.Embedding({positions}, width)`, and in forward `x = x + self.positions(torch.arange(x.shape[1], "
         "device=x.device))`",
     )

@@ -1,4 +1,4 @@
-"""Positional arguments of an optimizer that go to another parameter than intended."""
+"""Positional arguments of an optimizer that go to another parameter than intended, and exchanged betas."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ _DECAYS_OF_ADAMW = (0.005, 0.5)
 name."""
 
 
+_LONG = 0.99
+"""The lowest usual `beta2`, and above the highest usual `beta1`."""
+
+
 class _Argument(NamedTuple):
     """A positional argument that goes to the wrong parameter."""
 
@@ -48,6 +52,11 @@ class _Argument(NamedTuple):
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     optimizers = reached_optimizers(evidence.source.names) or [evidence.trial.replica.optimizer]
+    for optimizer in optimizers:
+        first, second = optimizer.defaults.get("betas", (0.0, 1.0))[:2]
+        if float(first) >= _LONG > float(second):
+            yield _exchanged(type(optimizer).__name__, float(first), float(second))
+            return
     for site in evidence.source.calls(*{type(one).__name__ for one in optimizers}):
         kind = next(type(one) for one in optimizers if type(one).__name__ == called(site.node))
         arguments = list(_misplaced(evidence, site, kind))
@@ -56,6 +65,19 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         if shortening or decays:
             yield _finding(site, arguments, _LOW if shortening else _DECAY)
             return
+
+
+def _exchanged(name: str, first: float, second: float) -> Finding:
+    return MISPLACED.finding(
+        severity="warning",
+        where="the optimizer",
+        measured=f"`betas=({first:g}, {second:g})` of {name} are exchanged: gradients are averaged over about "
+        f"{1 / (1 - first):,.0f} steps, and their squares over {1 / (1 - second):,.0f}",
+        limit=f"a `beta1` of {_LONG:g} or more, and a `beta2` below it",
+        why="Steps go where gradients of long ago pointed, and are as long as the last batches say: training is slow "
+        "and unstable.",
+        remedy=f"`betas=({second:g}, {first:g})`",
+    )
 
 
 def _misplaced(evidence: Evidence, site: Site, kind: type[Optimizer]) -> Iterator[_Argument]:
