@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from sklearn.metrics import f1_score
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
@@ -151,22 +150,3 @@ def test_all_batches_count_in_what_a_library_logs(call: str, hook: str, wrong: b
     library = LibraryTraining("Lightning's Trainer", 5)
     said = found_in_library(perceptron(), BATCH_MEANS, LOGGED.format(call=call, hook=hook), {}, library)
     assert [finding.code for finding in said] == ["eval.batch-means"] * wrong
-
-
-@pytest.mark.parametrize(
-    ("metric", "wrong"),
-    [
-        ("f1 = np.mean([f1_score(b, model(a).argmax(1), average='macro') for a, b in small])", True),
-        ("for a, b in small:\n        f1s.append(f1_score(b, model(a).argmax(1), average='macro'))", True),
-        ("f1 = f1_score(torch.cat([b for _, b in small]), predictions, average='macro')", False),
-        ("f1 = np.mean([f1_score(b, model(a).argmax(1), average='micro') for a, b in small])", False),
-    ],
-)
-def test_a_metric_that_is_no_mean_over_samples_is_not_averaged(metric: str, wrong: bool) -> None:
-    names = values()
-    small = digits(10, 120)
-    text = SCRIPT.replace("    accuracy = correct / total\n", f"    accuracy = correct / total\n    {metric}\n")
-    text = text.replace("val_loader", "small")
-    names |= {"val_loader": small, "small": small, "f1_score": f1_score}
-    names["optimizer"] = torch.optim.SGD(names["model"].parameters(), 2e-2)  # which leaves mistakes
-    assert list(found(text, names, [BATCH_MEANS])) == ["eval.batch-means"] * wrong

@@ -74,3 +74,18 @@ def test_what_ranks_samples_is_not_computed_of_parts(mean: str) -> None:
     line = "parts = [auc(s, t) for s, t in zip(scores.split(12), truth.split(12))]"
     text = f"for x, y in loader:\n    pass\ndef score(scores, truth):\n    {line}\n    return {mean}\n"
     assert codes_of_script(text, values(), RANKED_BY_BATCH) == ["eval.batch-means"] * (mean != "parts")
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ("recall = np.mean([recall_score(b, net(a)) for a, b in val_loader])", True),
+        ("recall = np.mean([recall_score(b, net(a)) for a, b in loader])", False),
+        ("hits = np.mean([accuracy_score(b, net(a)) for a, b in val_loader])", False),
+        ("recall = recall_score(labels, np.concatenate([net(a) for a, _ in val_loader]))", False),
+    ],
+)
+def test_what_is_no_mean_over_samples_is_not_computed_in_a_list_of_batches(line: str, wrong: bool) -> None:
+    names = values() | {"val_loader": DataLoader(TensorDataset(torch.randn(60, 3), torch.zeros(60)), 20)}
+    text = f"for x, y in loader:\n    pass\n{line}\n"
+    assert codes_of_script(text, names, RANKED_BY_BATCH) == ["eval.batch-means"] * wrong

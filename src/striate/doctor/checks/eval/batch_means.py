@@ -20,7 +20,6 @@ from striate.doctor.checks.eval.evaluation_loops import (
     evaluation_loops,
     size_of,
 )
-from striate.doctor.checks.eval.metrics_of_batches import APART, averaged_metrics
 from striate.doctor.checks.eval.script_evaluation import words_of
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -47,25 +46,7 @@ def _batch_means(evidence: Evidence) -> Iterator[Finding]:
         for node, what in (*_by_meters(source, loop), *_by_sums(source, loop)):
             yield _of_means(node, batches, short, samples, what)
             return
-    yield from chain(_of_roots(evidence), _of_metrics(evidence), _of_best_batches(evidence))
-
-
-def _of_metrics(evidence: Evidence) -> Iterator[Finding]:
-    """A metric of scikit-learn that is computed for each batch and averaged."""
-    for call, mean, whole in averaged_metrics(evidence):
-        name = called(call)
-        yield BATCH_MEANS.finding(
-            severity="warning",
-            where=f"line {call.lineno}",
-            measured=f"`{name}` is computed for each of {several(len(evidence.val.sizes), 'batch', 'batches')} and "
-            f"averaged: this gives {mean:.3f} in the trial, but `{name}` of all samples is {whole:.3f}",
-            limit=f"a metric of scikit-learn whose mean over the batches differs by {APART:g} from that of all samples",
-            why="It is no mean over samples: classes that a batch lacks count as 0, so that it changes with the batch "
-            "size and with the order of the data.",
-            remedy=f"collect labels and predictions of all batches in lists, and compute once: `{name}("
-            "torch.cat(labels), torch.cat(predictions))`",
-        )
-        return
+    yield from chain(_of_roots(evidence), _of_best_batches(evidence))
 
 
 def _by_sums(source: ScriptSource, loop: ast.For) -> Iterator[tuple[ast.AST, str]]:

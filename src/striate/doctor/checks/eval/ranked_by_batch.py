@@ -6,6 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
+from torch.utils.data import DataLoader
+
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
@@ -14,15 +16,15 @@ from striate.doctor.setup.syntax import called, is_operation, last_name, names_i
 from striate.records import Finding
 
 _RANKED = re.compile(
-    r"(^|_)(auc|auroc|roc|average_precision|ap|map|f1|f1_scores?|kappa|mcc|matthews|spearmanr?|pearsonr?|r2)(_|$)"
+    r"(^|_)(auc|auroc|roc|average_precision|ap|map|f1|f1_scores?|kappa|mcc|matthews|spearmanr?|pearsonr?|r2|"
+    r"(precision|recall|jaccard|balanced_accuracy)_score)(_|$)"
 )
 _PARTED = ("split", "chunk", "batched")
 _MEANS = ("mean", "nanmean", "fmean", "average", "sum")
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
-    source = evidence.source
-    for node in (*_of_parts(source), *_of_batches(evidence)):
+    for node in (*_of_parts(evidence), *_of_batches(evidence)):
         text = ast.unparse(node)
         yield RANKED_BY_BATCH.finding(
             severity="warning",
@@ -73,14 +75,17 @@ def _returns_ranked(source: ScriptSource, call: ast.Call) -> bool:
     )
 
 
-def _of_parts(source: ScriptSource) -> Iterator[ast.Call]:
+def _of_parts(evidence: Evidence) -> Iterator[ast.Call]:
     """Calls for parts of the outputs, whose results are averaged:
-    `[auc(s, t) for s, t in zip(scores.split(64), targets.split(64))]`."""
+    `[auc(s, t) for s, t in zip(scores.split(64), targets.split(64))]`, `[auc(y, model(x)) for x, y in val_loader]`."""
+    source = evidence.source
     for node in source.nodes():
         if not isinstance(node, ast.ListComp | ast.GeneratorExp):
             continue
         parts = list(ast.walk(node.generators[0].iter))
+        loader = source.value(node.generators[0].iter)
         parted = any(called(part) in _PARTED for part in parts) or _is_zip_of_batches(source, parts)
+        parted |= isinstance(loader, DataLoader) and loader is not evidence.setup.train and len(loader) > 1
         ranked = [p for p in nodes_in(node.elt, ast.Call) if _RANKED.search(called(p))]
         if parted and ranked and _is_averaged(source, node):
             yield ranked[0]
