@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from striate.doctor.script.examined_step import Caught, _without_optimizer, model_of
+from striate.doctor.script.examined_step import Caught, _each_a_batch, _without_optimizer, model_of
 
 
 class Density(nn.Module):
@@ -44,3 +44,11 @@ def test_a_network_whose_optimizer_is_gone_was_trained_by_it(earlier: bool) -> N
     if earlier:
         catch.trained.update({id(weight): weight for weight in network.parameters()})
     assert _without_optimizer(catch, {}) == (() if earlier else (network,))
+
+
+def test_parts_of_a_tensor_are_batches_not_inputs_and_targets() -> None:
+    parts = torch.arange(8.0).split(4)
+    assert [*_each_a_batch(parts)] == [*parts]
+    assert not isinstance(_each_a_batch(parts), tuple | list)
+    pairs = [(parts[0], parts[1])]
+    assert _each_a_batch(pairs) is pairs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -130,7 +131,7 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
     val = find_validation(loop, frames, inputs, targets) if val is None else val
     setup = make_setup(
         model,
-        loop.batches,
+        _each_a_batch(loop.batches),
         val,
         loss=loss,
         optimizer=optimizer,
@@ -152,6 +153,13 @@ def examine_step(caught: Caught, frames: list[Any], optimizer: Optimizer | None)
     )
     examined = frozenset(map(id, parameters if GRAPH_DETACHED.codes[0] in diagnosis.looked_at else ()))
     return ScriptDiagnosis(subject, diagnosis, others, passes_of(setup), examined)
+
+
+def _each_a_batch(batches: Any) -> Any:
+    """The batches of a loop over parts, `for x in data.split(100)`, so that they are not taken for inputs and
+    targets; others as they are."""
+    parted = isinstance(batches, tuple) and all(isinstance(part, torch.Tensor) for part in batches)
+    return deque(batches) if parted else batches
 
 
 def _diagnose_rewards(caught: Caught, frames: list[Any]) -> ScriptDiagnosis | None:

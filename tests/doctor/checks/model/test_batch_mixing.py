@@ -537,3 +537,26 @@ def test_a_state_of_unrelated_sequences_is_not_kept(shuffle: bool) -> None:
     network(x[:32])  # as after the first batch of a script
     found = said(BATCH_MIXING, network, loader, loss=nn.CrossEntropyLoss())
     assert [one.where == "`model.state`" for one in found] == [True] * shuffle
+
+
+@pytest.mark.parametrize("along", ["samples", "positions"])
+def test_an_encoding_goes_along_the_positions(along: str) -> None:
+    class Reader(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.embed, self.head = nn.Embedding(12, 16), nn.Linear(16, 2)
+            self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            x: Tensor = self.embed(tokens)
+            places = torch.linspace(-1, 1, x.shape[0 if along == "samples" else 1])
+            x = x + (places[:, None, None] if along == "samples" else places[None, :, None])
+            out: Tensor = self.head(self.layer(x).mean(1))
+            return out
+
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 12, (320, 9), generator=generator)
+    loader = DataLoader(TensorDataset(x, (x[:, 0] > x[:, 8]).long()), 32)
+    found = said(BATCH_MIXING, Reader(), loader, loss=nn.CrossEntropyLoss())
+    assert ["other rows" in one.measured for one in found] == [True] * (along == "samples")

@@ -116,9 +116,37 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
         return  # the batch cannot be made smaller
     again = eval_outputs(evidence, small, seed=1, directly=directly)
     if torch.equal(one, again):  # else random numbers would differ between the two batches
+        if (placed := _by_place(evidence, small, one, tolerance, directly)) is not None:
+            yield placed
+            return
         yield from _alone(evidence, small, given, one, tolerance, directly)
     yield from _across(evidence, evidence.train.sizes[0], "sample")
     yield from _along_samples(evidence)
+
+
+def _by_place(evidence: Evidence, small: Any, one: torch.Tensor, tolerance: float, directly: bool) -> Finding | None:
+    """The finding for predictions of attention that change if the samples of a batch are moved to other rows; of other
+    networks a generator of their own may draw numbers for each row."""
+    attends = any(isinstance(layer, nn.MultiheadAttention) for layer in evidence.fresh.model.modules())
+    if not attends or one.ndim != 2:
+        return None
+    moved = eval_outputs(evidence, with_rows(small, lambda tensor: tensor.roll(1, 0)), directly=directly)
+    if moved.shape != one.shape:
+        return None
+    far = in_deviations(moved.roll(-1, 0) - one, one)
+    if far <= tolerance:
+        return None
+    return BATCH_MIXING.finding(
+        severity="error",
+        where="the network",
+        measured=f"if the same samples are in other rows of the batch, their predictions change by {far:.2g} of their "
+        "standard deviation",
+        limit=f"a change by {tolerance:g} of the standard deviation when samples are moved to other rows",
+        why="Something goes along the samples that should go along another axis, such as an encoding of the positions "
+        "of a sequence: it says nothing about a sample.",
+        remedy="with samples on axis 0, take an encoding along axis 1: with `self.pe` of shape (1, most, width), "
+        "`x = x + self.pe[:, : x.shape[1]]`",
+    )
 
 
 def _tolerance(evidence: Evidence) -> float:

@@ -44,8 +44,10 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         attends = attends or attention or (weighs and value.shape[-2:] == (positions, positions))
         return value
 
-    with torch_functions(called):
-        before = predict(evidence.setup, evidence.fresh, [batch], training=True).outputs
+    with torch_functions(
+        called
+    ):  # in training mode, since in evaluation mode torch fuses attention layers into one call
+        predict(evidence.setup, evidence.fresh, [batch], training=True)
     if not attends:
         raise NoEvidence("no attention was seen in the network")
     before, after = (predict(evidence.setup, evidence.fresh, [one]).outputs.double() for one in (batch, moved))

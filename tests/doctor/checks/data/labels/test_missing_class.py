@@ -231,3 +231,12 @@ def test_a_client_may_be_given_a_copy(copies: bool) -> None:
         calling = frozenset({("t.py", text.count("\n", 0, text.index("states =")) + 1)})
         found = read(text, MISSING_CLASS, model, (x[y < 4], y[y < 4]), val=(x, y), names=names, calling=calling)
     assert bool(found) is not copies
+
+
+def test_classes_without_outputs_belong_to_another_training() -> None:
+    """A network is first trained on some classes of a set whose test data have all."""
+    x, y = pixels(640)
+    few = y < 5
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    with pytest.raises(NoEvidence, match="another training"):
+        asked(MISSING_CLASS, network, (x[few], y[few]), val=(x, y), loss=nn.CrossEntropyLoss())

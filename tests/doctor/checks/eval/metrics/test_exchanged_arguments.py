@@ -75,6 +75,8 @@ def test_the_labels_come_first_where_it_makes_a_difference(metric: str, wrong: b
         ("p = net(x).squeeze(1).numpy() * 2 + 1\nr2 = r2_score(p, truth)", True),
         ("p = net(x).squeeze(1).numpy() * 2 + 1\nr2 = r2_score(truth, p)", False),
         ("r2 = r2_score(net(x).detach().numpy(), truth)", True),
+        ("def told(a, b):\n    return r2_score(b, a)\ntold(truth, net(x).numpy() * 2)", True),
+        ("def told(a, b):\n    return r2_score(a, b)\ntold(truth, net(x).numpy() * 2)", False),
         ("r2 = r2_score(truth, truth)", False),
         ("r2 = r2_score(net(x).detach().numpy(), net(x).detach().numpy())", False),
     ],

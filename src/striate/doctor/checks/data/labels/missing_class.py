@@ -52,6 +52,8 @@ def _find_missing_class(evidence: Evidence) -> Iterable[Finding]:
     counts = class_counts(evidence)
     whole = evidence.train.whole
     absent = _of_validation(counts, whole)
+    if absent and counts.outputs is not None and min(absent) >= counts.outputs:
+        raise NoEvidence("validation has classes that the network has no outputs for: it belongs to another training")
     certain = bool(absent)
     # The first part of a sorted data set has one class; maps with a single class are not typical of a data set.
     if not absent and (whole or counts.positions is not None) and counts.outputs is not None:

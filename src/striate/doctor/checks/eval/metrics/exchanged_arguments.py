@@ -82,8 +82,8 @@ _UNEQUAL = (
 
 
 def exchanged_in_code(evidence: Evidence) -> Iterator[Finding]:
-    """The same by code, for metrics that a script computes outside of any function: the first argument is a network's
-    output, also scaled, and the second is not."""
+    """The same by code, for metrics that a script computes outside of a function that evaluates: the first argument is
+    a network's output, also scaled, and the second is not."""
     source = evidence.source
     for site in source.calls(*_UNEQUAL):
         function, given = source.value(site.node.func), site.node.args
@@ -106,7 +106,7 @@ def exchanged_in_code(evidence: Evidence) -> Iterator[Finding]:
 
 def _is_predicted(source: ScriptSource, line: ast.AST, node: ast.expr, depth: int = 3) -> bool:
     """Whether an expression is computed from a network's output by functions of elements, factors and offsets, also
-    through variables."""
+    through variables and parameters."""
     if isinstance(node, ast.BinOp):
         return any(_is_predicted(source, line, side, depth) for side in (node.left, node.right))
     if source.is_prediction(node, source.predictions_in(source.scope_of(line))):
@@ -114,8 +114,16 @@ def _is_predicted(source: ScriptSource, line: ast.AST, node: ast.expr, depth: in
     if isinstance(node, ast.Call) and called(node) in _CLASSES_OF:
         inner = receiver_of(node)
         return inner is not None and _is_predicted(source, line, inner, depth)
-    made = source.last_value(line, node.id) if isinstance(node, ast.Name) and depth else None
-    return made is not None and _is_predicted(source, line, made, depth - 1)
+    if not isinstance(node, ast.Name) or not depth:
+        return False
+    made = source.last_value(line, node.id)
+    if made is not None:
+        return _is_predicted(source, line, made, depth - 1)
+    function = source.function_of(line)
+    calls = [] if function is None else [site.node for site in source.calls_of(function)]
+    given = [dict(source.arguments(function, call)).get(node.id) for call in calls] if function is not None else []
+    pairs = [(call, value) for call, value in zip(calls, given, strict=True) if value is not None]
+    return bool(pairs) and all(_is_predicted(source, call, value, depth - 1) for call, value in pairs)
 
 
 _CLASSES_OF = ("argmax", "numpy", "cpu", "round", "detach", "tolist", "squeeze", "flatten", "reshape", "view")
