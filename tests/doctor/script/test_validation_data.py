@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import perceptron
 from for_checks.pictures import frame_of
+from striate.doctor.script.evaluated_arrays import unwrapped
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import _as_tensor, _is_validation_pair, find_validation
 
@@ -273,3 +274,8 @@ def test_what_a_network_predicts_without_gradients_is_validation(
         True,
         True,
     ] * is_found
+
+
+def test_what_is_called_may_be_a_tensor() -> None:
+    assert unwrapped(torch.zeros(2)) is len
+    assert unwrapped(frame_of) is frame_of

@@ -51,7 +51,7 @@ def _evaluated(tree: ast.AST, names: dict[str, Any]) -> Iterator[tuple[ast.expr,
     """The only arguments of networks in blocks without gradients; and each two arguments in a row of functions of the
     script that predict without gradients and train nothing, `evaluate(net, x, y)`."""
     for call in (node for node in nodes_in(tree, ast.Call) if len(node.args) > 2):
-        function = inspect.unwrap(value_of(call.func, names) or len)
+        function = unwrapped(value_of(call.func, names))
         if getattr(function, "__module__", "") == "__main__" and only_evaluates(function):
             yield from pairwise(part for part in call.args if isinstance(part, ast.Name | ast.Subscript))
     for block in nodes_in(tree, ast.With):
@@ -61,6 +61,11 @@ def _evaluated(tree: ast.AST, names: dict[str, Any]) -> Iterator[tuple[ast.expr,
             given = node.args[0] if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords else None
             if isinstance(given, ast.Name | ast.Subscript) and isinstance(value_of(node.func, names), nn.Module):  # type: ignore[attr-defined]
                 yield given, None
+
+
+def unwrapped(value: Any) -> Any:
+    """A function without its decorators; `len` for other values, which may be tensors."""
+    return inspect.unwrap(value if callable(value) else len)
 
 
 def only_evaluates(function: Callable[..., Any]) -> bool:

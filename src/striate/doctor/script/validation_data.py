@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import gc
-import inspect
 import math
 import re
 import types
@@ -18,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from striate.doctor.evidence.read_batches import repeats_samples
-from striate.doctor.script.evaluated_arrays import evaluated_arrays, only_evaluates
+from striate.doctor.script.evaluated_arrays import evaluated_arrays, only_evaluates, unwrapped
 from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
@@ -182,7 +181,7 @@ def _is_evaluated(name: str, frames: list[Any]) -> bool:
         for node in ast.walk(syntax_of(frame.f_code.co_filename)):
             given = node.args if isinstance(node, ast.Call) else []
             if any(last_name(part).lower() == name for part in given):
-                function = inspect.unwrap(value_of(node.func, names) or len)  # type: ignore[attr-defined]
+                function = unwrapped(value_of(node.func, names))  # type: ignore[attr-defined]
                 if getattr(function, "__module__", "") == "__main__" and only_evaluates(function):
                     return True
     return False
