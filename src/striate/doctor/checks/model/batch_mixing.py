@@ -12,6 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.carried_state import carried_state
 from striate.doctor.checks.model.heads import SCORES, call_text, last_heads
 from striate.doctor.checks.model.variants import (
+    change_in_other_rows,
     eval_outputs,
     in_deviations,
     inputs_and_outputs,
@@ -46,22 +47,8 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
         raise NoEvidence("axis 0 of a record's tensors is not the sample axis")
     if goes_along_first_axis(evidence):
         raise NoEvidence("axis 0 of a batch is the position axis")
-    if (normalized := _normalized_along_samples(evidence)) is not None:
-        yield normalized
-        return
-    if (state := carried_state(evidence)) is not None:
-        name, far = state
-        yield BATCH_MIXING.finding(
-            severity="error",
-            where=f"`{name}`",
-            measured=f"after another batch the predictions for the same batch differ by {far:.2g} of their standard "
-            f"deviation: `{name}` keeps the state of the batch before, and the training loader shuffles",
-            limit="a recurrent network that keeps its state, whose predictions for a batch change after another one, "
-            "and a loader that shuffles",
-            why="Each sequence begins with the state of an unrelated one.",
-            remedy="begin each batch without a state: `output, state = self.rnn(x)`; keep the state only where the "
-            "rows of a batch continue those of the batch before, with `shuffle=False`",
-        )
+    if (certain := _normalized_along_samples(evidence) or _carried(evidence)) is not None:
+        yield certain
         return
     labels = main_tensor(parts(evidence.train.raw[0])[1])
     if labels is not None and labels.ndim == 2 and not labels.is_floating_point() and len(labels) < labels.numel():
@@ -124,16 +111,32 @@ def _find_batch_mixing(evidence: Evidence, *, directly: bool = False) -> Iterato
     yield from _along_samples(evidence)
 
 
+def _carried(evidence: Evidence) -> Finding | None:
+    """The finding for a recurrent network that keeps its state from one batch to the next."""
+    state = carried_state(evidence)
+    if state is None:
+        return None
+    name, far = state
+    return BATCH_MIXING.finding(
+        severity="error",
+        where=f"`{name}`",
+        measured=f"after another batch the predictions for the same batch differ by {far:.2g} of their standard "
+        f"deviation: `{name}` keeps the state of the batch before, and the training loader shuffles",
+        limit="a recurrent network that keeps its state, whose predictions for a batch change after another one, "
+        "and a loader that shuffles",
+        why="Each sequence begins with the state of an unrelated one.",
+        remedy="begin each batch without a state: `output, state = self.rnn(x)`; keep the state only where the "
+        "rows of a batch continue those of the batch before, with `shuffle=False`",
+    )
+
+
 def _by_place(evidence: Evidence, small: Any, one: torch.Tensor, tolerance: float, directly: bool) -> Finding | None:
     """The finding for predictions of attention that change if the samples of a batch are moved to other rows; of other
     networks a generator of their own may draw numbers for each row."""
     attends = any(isinstance(layer, nn.MultiheadAttention) for layer in evidence.fresh.model.modules())
     if not attends or one.ndim != 2:
         return None
-    moved = eval_outputs(evidence, with_rows(small, lambda tensor: tensor.roll(1, 0)), directly=directly)
-    if moved.shape != one.shape:
-        return None
-    far = in_deviations(moved.roll(-1, 0) - one, one)
+    far = change_in_other_rows(evidence, small, one, directly=directly)
     if far <= tolerance:
         return None
     return BATCH_MIXING.finding(

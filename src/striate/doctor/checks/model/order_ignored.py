@@ -9,6 +9,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.fit.fitting import need_predictions
+from striate.doctor.checks.model.variants import change_in_other_rows, eval_outputs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.predictions import predict
@@ -44,13 +45,12 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         attends = attends or attention or (weighs and value.shape[-2:] == (positions, positions))
         return value
 
-    with torch_functions(
-        called
-    ):  # in training mode, since in evaluation mode torch fuses attention layers into one call
+    # In training mode, since in evaluation mode torch fuses attention layers into one call.
+    with torch_functions(called):
         predict(evidence.setup, evidence.fresh, [batch], training=True)
     if not attends:
         raise NoEvidence("no attention was seen in the network")
-    before, after = (predict(evidence.setup, evidence.fresh, [one]).outputs.double() for one in (batch, moved))
+    before, after = (eval_outputs(evidence, one) for one in (batch, moved))
     by_position = before.ndim > 1 and before.shape[:2] == (samples, positions)
     expected = before[:, order.cpu()] if by_position else before
     differ = before.std(0).mean()
@@ -58,9 +58,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         raise NoEvidence("the outputs of the untrained network are nearly the same for all samples")
     if float((after - expected).abs().max()) > _SAME * float(differ):
         return
-    behind = mapped(batch, lambda _, tensor: tensor.roll(1, 0) if tensor.shape[:1] == rows.shape[:1] else tensor)
-    rolled = predict(evidence.setup, evidence.fresh, [behind]).outputs.double()
-    by_row = rolled.shape == before.shape and float((rolled.roll(-1, 0) - before).abs().max()) > _SAME * float(differ)
+    by_row = change_in_other_rows(evidence, batch, before) > _SAME
     yield CHECK.finding(
         severity="warning",
         where="the network",

@@ -117,6 +117,13 @@ def in_deviations(difference: torch.Tensor, predictions: torch.Tensor) -> float:
     return ratio if math.isfinite(ratio) else 0.0
 
 
+def change_in_other_rows(evidence: Evidence, batch: Any, outputs: torch.Tensor, *, directly: bool = False) -> float:
+    """By how many standard deviations the predictions `outputs` for a batch change if its samples are moved to other
+    rows; 0 where their number changes. Raises NoEvidence as `inputs_and_outputs` does."""
+    moved = eval_outputs(evidence, with_rows(batch, lambda tensor: tensor.roll(1, 0)), directly=directly)
+    return in_deviations(moved.roll(-1, 0) - outputs, outputs) if moved.shape == outputs.shape else 0.0
+
+
 def with_rows(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """The batch with `change` applied to each tensor that has one row per sample."""
     size = size_of(batch)

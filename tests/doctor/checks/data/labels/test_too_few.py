@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
-from for_checks.asked import asked, digits, loop, parts, perceptron, pixels, read
+from for_checks.asked import asked, asked_in_script, digits, loop, parts, perceptron, pixels, read
 from for_checks.networks import convolutions
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.labels.imbalance import IMBALANCE
@@ -222,36 +222,20 @@ def test_a_break_left_in_the_loop_ends_each_epoch_at_once(end: str) -> None:
 
 
 class Digits(Dataset[Any]):
-    """Digits, of which the length in `LENGTHS` counts a part."""
+    """Digits, of which the length counts a part, `size` at a time."""
 
-    def __init__(self, way: str) -> None:
-        self.way, (self.x, self.y) = way, pixels(640)
+    def __init__(self, size: int) -> None:
+        self.size, (self.x, self.y) = size, pixels(640)
 
     def __len__(self) -> int:
-        return len(self.x) // (16 if self.way == "batches" else 1)
+        return len(self.x) // self.size
 
     def __getitem__(self, index: int) -> Any:
         return self.x[index], self.y[index]
 
 
-LENGTHS = {
-    "batches": "len(self.x) // self.size",
-    "samples": "len(self.x)",
-}
-
-
-@pytest.mark.parametrize("way", LENGTHS)
-def test_a_length_in_batches_leaves_most_samples_out(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [16, 1])
+def test_a_length_in_batches_leaves_most_samples_out(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Digits, "__module__", "__main__")
-    text = f"""
-    class Digits(Dataset):
-        def __len__(self):
-            return {LENGTHS[way]}
-        def __getitem__(self, index):
-            return self.x[index], self.y[index]
-
-    for x, y in loader:
-        step(x, y)
-    """
-    found = read(text, TOO_FEW, perceptron(), DataLoader(Digits(way), 8), loss=nn.CrossEntropyLoss())
-    assert [(one.code, one.where) for one in found] == [("data.too-few", "`Digits.__len__`")] * (way == "batches")
+    found = asked_in_script(TOO_FEW, perceptron(), DataLoader(Digits(size), 8), loss=nn.CrossEntropyLoss())
+    assert [(one.code, one.where) for one in found] == [("data.too-few", "`Digits.__len__`")] * (size > 1)

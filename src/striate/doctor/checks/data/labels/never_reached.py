@@ -9,8 +9,7 @@ from typing import Any
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.reached_objects import written_by_user
-from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import nodes_in
+from striate.doctor.setup.syntax import definition_of, nodes_in
 from striate.models.preserved_state import same_random_state
 from striate.wording import several
 
@@ -35,10 +34,15 @@ def ends_at_once(evidence: Evidence) -> tuple[str, str, str] | None:
 
 def says_less(evidence: Evidence) -> tuple[str, str, str] | None:
     """The class of a data set whose length is a fraction of its samples, what was measured, and the remedy."""
-    source, data = evidence.setup.source, getattr(evidence.setup.train, "dataset", None)
-    if source is None or data is None or not written_by_user(type(data).__module__) or not hasattr(data, "__len__"):
+    data = getattr(evidence.setup.train, "dataset", None)
+    if (
+        evidence.setup.source is None
+        or data is None
+        or not written_by_user(type(data).__module__)
+        or not isinstance(data, Sized)
+    ):
         return None
-    divided, numbered = (_method(source, type(data), name) for name in ("__len__", "__getitem__"))
+    divided, numbered = (definition_of(getattr(type(data), name)) for name in ("__len__", "__getitem__"))
     if divided is None or numbered is None or any(isinstance(node, ast.Mod) for node in nodes_in(numbered)):
         return None
     if not any(isinstance(node, ast.FloorDiv) for node in nodes_in(divided)):
@@ -54,12 +58,6 @@ def says_less(evidence: Evidence) -> tuple[str, str, str] | None:
         "the others are never drawn",
         "return the number of samples, not of batches: `return len(self.x)`",
     )
-
-
-def _method(source: ScriptSource, kind: type, name: str) -> ast.FunctionDef | None:
-    owner = next((node for node in source.nodes(ast.ClassDef) if node.name == kind.__name__), None)
-    parts = [] if owner is None else owner.body
-    return next((part for part in parts if isinstance(part, ast.FunctionDef) and part.name == name), None)
 
 
 def _alike(data: Any, count: int, times: int) -> bool:

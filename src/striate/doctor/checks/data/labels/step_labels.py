@@ -124,19 +124,18 @@ def _constant(evidence: Evidence) -> Finding | None:
     given = [main_tensor(parts(batch)[0]) for batch in raw]
     if len(labels) < 2 or any(len(y.unique()) < 3 or x is y for x, y in zip(given, labels, strict=True)):
         return None
-    losses = [watch_calls(evidence.setup, batch, evidence.clock.until(0.05)).losses for batch in raw]
-    if any(len(calls) != 1 for calls in losses):
+    used = evidence.calls.losses
+    if len(used) != 1 or len(used[0].target.unique()) != 1 or used[0].target.numel() != labels[0].numel():
         return None
-    pairs = [(calls[0].target.cpu(), y.cpu()) for calls, y in zip(losses, labels, strict=True)]
-    one = pairs[0][0].flatten()[:1]
-    if not len(one) or any(target.numel() != y.numel() or not bool((target == one).all()) for target, y in pairs):
+    again, one = watch_calls(evidence.setup, raw[1], evidence.clock.until(0.05)).losses, used[0].target.flatten()[0]
+    if len(again) != 1 or again[0].target.numel() != labels[1].numel() or not bool((again[0].target == one).all()):
         return None
     return STEP_LABELS.finding(
         severity="error",
         where="the training step",
-        measured=f"the loss gets {float(one):g} as the target of all {several(pairs[0][0].numel(), 'value')} of a "
-        f"batch, while those of the loader range from {float(pairs[0][1].min()):.3g} to "
-        f"{float(pairs[0][1].max()):.3g}",
+        measured=f"the loss gets {float(one):g} as the target of all {several(labels[0].numel(), 'value')} of a "
+        f"batch, while those of the loader range from {float(labels[0].min()):.3g} to "
+        f"{float(labels[0].max()):.3g}",
         limit="one number as all targets of two batches, and three or more in each batch of the loader",
         why="The network learns this number: the loss falls to zero, and the predictions say nothing.",
         remedy="pass the loss the targets of the loader; `y.long()` cuts fractions off, and `y / 255` turns class "

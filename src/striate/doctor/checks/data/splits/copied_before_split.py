@@ -137,19 +137,15 @@ def _target_columns(source: ScriptSource, line: ast.Assign, frame: str) -> set[s
     are the last tensor of a TensorDataset: `TensorDataset(x, torch.tensor(part.price.values))`."""
     given = nodes_in(source.scope_of(line), ast.Assign)
     last = [part for site in source.calls("TensorDataset") for arg in site.node.args[1:][-1:] for part in ast.walk(arg)]
-    attributes = {repr(part.attr) for part in last if isinstance(part, ast.Attribute)}
-    entries = {ast.unparse(part.slice) for part in last if isinstance(part, ast.Subscript)}
-    return (
-        attributes
-        | entries
-        | {
-            ast.unparse(part.slice)
-            for one in given
-            if any(_TARGET_NAME.search(name) for name in _names(one.targets[0]))
-            for part in nodes_in(one.value, ast.Subscript)
-            if isinstance(part.value, ast.Name) and part.value.id == frame
-        }
-    )
+    found = {repr(part.attr) for part in last if isinstance(part, ast.Attribute)}
+    found |= {ast.unparse(part.slice) for part in last if isinstance(part, ast.Subscript)}
+    return found | {
+        ast.unparse(part.slice)
+        for one in given
+        if any(_TARGET_NAME.search(name) for name in _names(one.targets[0]))
+        for part in nodes_in(one.value, ast.Subscript)
+        if isinstance(part.value, ast.Name) and part.value.id == frame
+    }
 
 
 def _multiplies(call: ast.Call, line: ast.Assign, source: ScriptSource) -> bool:

@@ -111,7 +111,7 @@ def _is_predicted(source: ScriptSource, line: ast.AST, node: ast.expr, depth: in
         return any(_is_predicted(source, line, side, depth) for side in (node.left, node.right))
     if source.is_prediction(node, source.predictions_in(source.scope_of(line))):
         return True
-    if isinstance(node, ast.Call) and called(node) in _CLASSES_OF:
+    if isinstance(node, ast.Call) and called(node) in _STILL_PREDICTIONS:
         inner = receiver_of(node)
         return inner is not None and _is_predicted(source, line, inner, depth)
     if not isinstance(node, ast.Name) or not depth:
@@ -120,13 +120,14 @@ def _is_predicted(source: ScriptSource, line: ast.AST, node: ast.expr, depth: in
     if made is not None:
         return _is_predicted(source, line, made, depth - 1)
     function = source.function_of(line)
-    calls = [] if function is None else [site.node for site in source.calls_of(function)]
-    given = [dict(source.arguments(function, call)).get(node.id) for call in calls] if function is not None else []
-    pairs = [(call, value) for call, value in zip(calls, given, strict=True) if value is not None]
-    return bool(pairs) and all(_is_predicted(source, call, value, depth - 1) for call, value in pairs)
+    if function is None:
+        return False
+    calls = [site.node for site in source.calls_of(function)]
+    passed = [(call, value) for call in calls for name, value in source.arguments(function, call) if name == node.id]
+    return bool(passed) and all(_is_predicted(source, call, value, depth - 1) for call, value in passed)
 
 
-_CLASSES_OF = ("argmax", "numpy", "cpu", "round", "detach", "tolist", "squeeze", "flatten", "reshape", "view")
+_STILL_PREDICTIONS = ("argmax", "numpy", "cpu", "round", "detach", "tolist", "squeeze", "flatten", "reshape", "view")
 
 
 def _finding_of(call: _Call) -> Iterator[Finding]:
