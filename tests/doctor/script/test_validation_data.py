@@ -251,20 +251,23 @@ def test_what_a_later_network_alone_is_asked_about_is_no_validation(
         ("net(also_a)", False),
         ("net(other)", False),
         ("net(of_training)", False),
+        ("net(made)", False),
     ],
 )
 def test_what_a_network_predicts_without_gradients_is_validation(
     evaluated: str, is_found: bool, tmp_path: Path
 ) -> None:
-    """Whatever its name; not the training data, and not without targets."""
+    """Whatever its name; not the training data, nor what training makes, and not without targets."""
     file = tmp_path / "script.py"
     file.write_text(
         "for x, y in batches:\n    net(a[x]).sum().backward()\n"
+        "    made = step(a)\n"
         f"with torch.no_grad():\n    accuracy = ({evaluated}.argmax(1).numpy() == t).mean()\n"
     )
     x, y = torch.randn(64, 4), torch.arange(64) % 3
     train = TensorDataset(x[:48], y[:48])
     names = {"net": nn.Linear(4, 3), "torch": torch, "a": x[:40].clone(), "of_training": train.tensors[0], "b": x[48:]}
+    names["made"] = x[48:] + 1
     names["also_a"] = names["a"]
     names |= {"t": y[48:].numpy(), "pair": (x[48:], y[48:]), "other": torch.randn(9, 4), "t2": y[:40]}
     batches = DataLoader(train, 16)
@@ -279,3 +282,45 @@ def test_what_a_network_predicts_without_gradients_is_validation(
 def test_what_is_called_may_be_a_tensor() -> None:
     assert unwrapped(torch.zeros(2)) is len
     assert unwrapped(frame_of) is frame_of
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "is_found"),
+    [
+        ("(pred == y_test)", True),
+        ("(pred[y_test > 4] == y_test[y_test > 4])", True),
+        ("(pred == y_test[y_test > 4] - 5)", False),
+        ("print(pred)", True),
+    ],
+)
+def test_targets_that_are_read_with_other_numbers_are_no_validation(
+    evaluated: str, is_found: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(f"high = y_test > 4\n{evaluated}\n")
+    names = {"x_test": torch.randn(60, 3), "y_test": torch.arange(60) % 10}
+    found = find_validation(TrainingLoop(print, loader(0), "here", {}), [frame_of(str(file), **names)], None)
+    assert (found is not None) is is_found
+
+
+@pytest.mark.parametrize(
+    ("present", "later", "is_found"),
+    [
+        ("x_old", "x_train", False),
+        ("x_train", "x_old", True),
+        ("x_train", "x_train", True),
+        ("x_old", "x_new", True),
+    ],
+)
+def test_data_beside_those_of_a_later_call_are_no_validation(
+    present: str, later: str, is_found: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(f"fit(net, {present}, y)\nfit(net, {later}, y)\n")
+    names = {"x_test": torch.randn(60, 3), "y_test": torch.zeros(60), "x_train": torch.randn(60, 3)}
+    inner = frame_of(str(file))
+    inner.f_code = SimpleNamespace(co_name="fit", co_filename=str(file), co_firstlineno=1)
+    outer = frame_of(str(file), **names)
+    outer.f_lineno = 1
+    found = find_validation(TrainingLoop(print, loader(0), "here", {}), [inner, outer], None)
+    assert (found is not None) is is_found

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
-from striate.doctor.setup.syntax import called, definition_of, names_in, nodes_in, says_no_gradient
+from striate.doctor.setup.syntax import called, definition_of, names_in, nodes_in, says_no_gradient, stored_in
 
 _FEWEST = 8
 
@@ -35,7 +35,7 @@ def evaluated_arrays(
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         tree = syntax_of(frame.f_code.co_filename)
-        trained = _trained_on(tree)
+        trained = _trained_on(tree) | {name for repeated in _training_loops(tree) for name in stored_in(repeated)}
         for given, partner in _evaluated(tree, names):
             x = value_of(given, names)
             alike = isinstance(x, torch.Tensor) and x.dtype == inputs.dtype and x.shape[1:] == inputs.shape[1:]
@@ -79,13 +79,17 @@ def only_evaluates(function: Callable[..., Any]) -> bool:
 
 def _trained_on(tree: ast.AST) -> set[str]:
     """Variables that loops with a backward pass use outside of blocks without gradients."""
-    found = set[str]()
-    for loop in ast.walk(tree):
-        lines = loop.body if isinstance(loop, ast.For | ast.While) else []
-        training = [line for line in lines if not isinstance(line, ast.With | ast.For | ast.While)]
-        if any(part.attr == "backward" for part in nodes_in(training, ast.Attribute)):
-            found |= {name for line in training for name in names_in(line)}
-    return found
+    return {name for loop in _training_loops(tree) for line in _own_lines(loop) for name in names_in(line)}
+
+
+def _training_loops(tree: ast.AST) -> list[ast.For | ast.While]:
+    """Loops whose own lines have a backward pass."""
+    loops = nodes_in(tree, ast.For, ast.While)
+    return [loop for loop in loops if any(n.attr == "backward" for n in nodes_in(_own_lines(loop), ast.Attribute))]
+
+
+def _own_lines(loop: ast.For | ast.While) -> list[ast.stmt]:
+    return [line for line in loop.body if not isinstance(line, ast.With | ast.For | ast.While)]
 
 
 def _only_targets(names: dict[str, Any], x: torch.Tensor, like: torch.Tensor) -> torch.Tensor | None:

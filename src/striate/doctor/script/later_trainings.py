@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from torch import nn
 from torch.utils.data import DataLoader
 
 from striate.doctor.script.loop_syntax import syntax_of
-from striate.doctor.setup.syntax import called, names_in, nodes_in, stored_in
+from striate.doctor.setup.syntax import called, is_operation, names_in, nodes_in, stored_in
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
@@ -47,6 +49,50 @@ def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
             if left:
                 return False
     return found
+
+
+def is_beside_later_training_data(name: str, frames: list[Any]) -> bool:
+    """Whether test data `x_test` are named like training data `x_train` that only a later call of the running function
+    gets: `fit(net, x_old, y_old)`, then `fit(net, x_train, y_train)`."""
+    beside = _EVALUATED.sub("train", name)
+    for inner, outer in pairwise(frames) if beside != name else ():
+        calls = [
+            node
+            for node in nodes_in(syntax_of(outer.f_code.co_filename), ast.Call)
+            if called(node) == inner.f_code.co_name
+        ]
+        present = [node for node in calls if node.lineno <= outer.f_lineno <= (node.end_lineno or node.lineno)]
+        later = [node for node in calls if node.lineno > outer.f_lineno and beside in _given(node)]
+        if present and later:
+            return not any(beside in _given(node) for node in present)
+    return False
+
+
+def are_renumbered(name: str, frames: list[Any]) -> bool:
+    """Whether code reads targets only in comparisons with a number, and with a number subtracted, `y_test[rest] - 5`:
+    then they are, as they stand, of no training."""
+    subtracted = False
+    for frame in frames:
+        tree = syntax_of(frame.f_code.co_filename)
+        apart = [node for node in ast.walk(tree) if _is_subtraction(node)]
+        subtracted |= any(name in names_in(node) for node in apart)
+        left = {id(node) for node in ast.walk(tree) if _is_read(node, name)}
+        for node in [*apart, *(part for part in nodes_in(tree, ast.Compare) if _is_with_number(part))]:
+            left -= {id(part) for part in ast.walk(node)}
+        if left:
+            return False
+    return subtracted
+
+
+def _is_subtraction(node: ast.AST) -> bool:
+    return is_operation(node, ast.Sub) and isinstance(node.right, ast.Constant)
+
+
+def _is_with_number(node: ast.Compare) -> bool:
+    return all(isinstance(part, ast.Constant) for part in node.comparators)
+
+
+_EVALUATED = re.compile("validation|valid|val|test|dev|eval", re.IGNORECASE)
 
 
 def _scope_of(frame: Any) -> ast.AST:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.script.evaluated_arrays import evaluated_arrays, only_evaluates, unwrapped
-from striate.doctor.script.later_trainings import is_of_later_training
+from striate.doctor.script.later_trainings import are_renumbered, is_beside_later_training_data, is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.batch import main_tensor, parts
@@ -247,7 +247,10 @@ def _pairs(frames: list[Any], like: torch.Tensor | None = None) -> dict[str, Any
             named = any(word in name.lower() for word in _VALIDATION) or name.lower() in _SHORT
             if not isinstance(inputs, torch.Tensor) or not named:
                 continue
-            candidates = (names[other] for other in _names_of_targets(name) if other in names)
+            named_so = [other for other in _names_of_targets(name) if other in names]
+            if is_beside_later_training_data(name, frames) or any(are_renumbered(y, frames) for y in named_so):
+                continue
+            candidates = (names[other] for other in named_so)
             targets = next((_as_tensor(found) for found in candidates if isinstance(found, kind)), None)
             if isinstance(value, torch.Tensor):
                 targets = _still_an_array(name, names, like) if targets is None else targets

@@ -79,6 +79,20 @@ def test_a_temperature_that_is_multiplied() -> None:
     assert "-0.1 to 0.1" in found.measured
 
 
+@pytest.mark.parametrize(("times", "wrong"), [(0.07, True), (1 / 0.07, False)])
+def test_a_temperature_beside_rows_that_no_loader_gives(times: float, wrong: bool) -> None:
+    words = torch.randn(64, 20, generator=torch.Generator().manual_seed(0))
+    second = nn.Linear(20, 10)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        texts = functional.normalize(second(words[: len(batch[0])]), dim=1)
+        scores = model(batch[0]) @ texts.t() * times
+        return stepped(functional.cross_entropy(scores, torch.arange(len(scores))), optimizer)
+
+    found = asked(LAST_LAYER_CLIPPED, Views(), digits(), step=step, optimizer=quick_adam)
+    assert ["-0.07 to 0.07" in one.measured for one in found] == [True] * wrong
+
+
 def test_a_temperature_that_is_divided_by() -> None:
     assert not asked(LAST_LAYER_CLIPPED, Views(), digits(), step=contrast(1 / 0.1), optimizer=quick_adam)
 

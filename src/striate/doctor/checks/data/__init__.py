@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
+from striate.doctor.checks.data.augmentation.shared_by_parts import SHARED_BY_PARTS
 from striate.doctor.checks.data.inputs.batched_graphs import BATCHED_GRAPHS
 from striate.doctor.checks.data.inputs.constant_images import CONSTANT_IMAGES
 from striate.doctor.checks.data.inputs.not_finite import NOT_FINITE
@@ -36,6 +37,7 @@ from striate.doctor.checks.data.splits.held_out_labels import HELD_OUT_LABELS
 from striate.doctor.checks.data.splits.leak import LEAK
 from striate.doctor.checks.data.splits.overlap.split_overlap import SPLIT_OVERLAP
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
+from striate.doctor.checks.data.targets.centered_windows import CENTERED_WINDOWS
 from striate.doctor.checks.data.targets.divided_labels import DIVIDED_LABELS
 from striate.doctor.checks.data.targets.target_in_input import TARGET_IN_INPUT
 from striate.doctor.checks.data.targets.target_scale import TARGET_SCALE
@@ -67,6 +69,7 @@ CHECKS: tuple[Check, ...] = (
     DIVIDED_LABELS,
     TARGET_SCALE,
     TARGET_IN_INPUT,
+    CENTERED_WINDOWS,
     LABEL_MAP,
     FITTED_AGAIN,
     SHIFT,
@@ -77,6 +80,7 @@ CHECKS: tuple[Check, ...] = (
     SHIFTED_TWICE,
     SHIFTED_TAGS,
     AUGMENTATION,
+    SHARED_BY_PARTS,
     LABEL_NOISE,
     LABELS_RANDOM,
     PREFERRED_BOTH_WAYS,

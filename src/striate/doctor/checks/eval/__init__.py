@@ -10,11 +10,13 @@ from striate.doctor.checks.eval.mode import MODE
 from striate.doctor.checks.eval.ranked_by_batch import RANKED_BY_BATCH
 from striate.doctor.checks.eval.self_as_neighbor import SELF_AS_NEIGHBOR
 from striate.doctor.checks.eval.shuffled_order import SHUFFLED_ORDER
+from striate.doctor.checks.eval.teacher_forcing import TEACHER_FORCING
 from striate.doctor.checks.eval.threshold import THRESHOLD
 from striate.doctor.checks.eval.wrong_axis import WRONG_AXIS
 
 CHECKS: tuple[Check, ...] = (
     MODE,
+    TEACHER_FORCING,
     WRONG_AXIS,
     THRESHOLD,
     WRONG_COUNT,

@@ -68,6 +68,9 @@ def _combined(call: Call, of: Callable[[int], float]) -> float:
 def _is_normalized(graph: CallGraph, index: int) -> bool:
     """Whether a call's rows have length 1: they are normalized, or divided by their norm."""
     call = graph.origin(index)
+    while call is not None and call.name in SAME_NUMBERS and call.inputs:  # of data that come from no loader
+        index = call.inputs[0]
+        call = graph.calls[index] if index != INPUT else None
     if call is None or call.name == "normalize":
         return call is not None
     if call.name in _LARGEST:

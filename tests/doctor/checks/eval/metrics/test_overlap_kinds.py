@@ -47,9 +47,11 @@ for x, y in loader:
 """
 
 
-def maps(ignored: bool) -> dict[str, Any]:
-    """Images whose pixels tell their class, three of them; some pixels have none."""
+def maps(ignored: bool, sparse: bool = False) -> dict[str, Any]:
+    """Images whose pixels tell their class, three of them; some pixels have none. `sparse`: one or two in an image."""
     labels = (torch.rand(48, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2.6).long()
+    if sparse:
+        labels = labels.clamp(max=1) * (torch.arange(48) % 3)[:, None, None, None]
     noise = 0.1 * torch.randn(48, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     if ignored:
         labels[:, :, 0] = 255
@@ -58,8 +60,8 @@ def maps(ignored: bool) -> dict[str, Any]:
     return {"model": model, "loader": DataLoader(data[0], 8), "val_loader": DataLoader(data[1], 6)}
 
 
-def measured(text: str, check: Any, *, ignored: bool) -> list[str]:
-    names = maps(ignored) | {"torch": torch}
+def measured(text: str, check: Any, *, ignored: bool, sparse: bool = False) -> list[str]:
+    names = maps(ignored, sparse) | {"torch": torch}
     for node in ast.parse(text).body:
         if isinstance(node, ast.FunctionDef):
             exec(ast.unparse(node), names)
@@ -95,3 +97,33 @@ def test_a_function_gives_what_it_is_named_for(union: str, wrong: bool) -> None:
     """Which of its arguments are the labels is unknown."""
     found = measured(FUNCTION.replace("UNION", union), SimpleNamespace(run=wrong_metrics), ignored=False)
     assert ["their precision or recall, and not their IoU" in one for one in found] == [True] * wrong
+
+
+EACH_IMAGE = """
+def mean_iou(predicted, labels):
+    scores = []
+    for told, true in zip(predicted, labels):
+        for number in range(3):
+            inter = ((told == number) & (true == number)).sum().item()
+            union = ((told == number) | (true == number)).sum().item()
+            SCORED
+    return sum(scores) / len(scores)
+
+for x, y in loader:
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("scored", "sparse", "wrong"),
+    [
+        ("scores.append((inter + 1e-6) / (union + 1e-6))", True, True),
+        ("scores.append(inter / union if union else 1.0)", True, True),
+        ("scores.append((inter + 1e-6) / (union + 1e-6))", False, False),
+        ("scores += [inter / union] if union else []", True, False),
+    ],
+)
+def test_absent_classes_do_not_count_as_found(scored: str, sparse: bool, wrong: bool) -> None:
+    text = EACH_IMAGE.replace("SCORED", scored)
+    found = measured(text, SimpleNamespace(run=wrong_metrics), ignored=False, sparse=sparse)
+    assert ["over the classes that each image has or gets" in one for one in found] == [True] * wrong

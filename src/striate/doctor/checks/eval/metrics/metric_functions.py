@@ -10,7 +10,12 @@ from striate.doctor.checks.eval.metrics.concordance import wrong_concordance
 from striate.doctor.checks.eval.metrics.detections import wrong_detection_metrics
 from striate.doctor.checks.eval.metrics.known_inputs import NO_SCORES, functions_of, is_used
 from striate.doctor.checks.eval.metrics.neighbors import wrong_precision
-from striate.doctor.checks.eval.metrics.perfect_predictions import overlap_finding, taken_from_one, wrong_for_targets
+from striate.doctor.checks.eval.metrics.perfect_predictions import (
+    absent_classes_finding,
+    overlap_finding,
+    taken_from_one,
+    wrong_for_targets,
+)
 from striate.doctor.checks.eval.metrics.recalls_and_precisions import recalls_and_precisions
 from striate.doctor.checks.eval.metrics.top_k import wrong_top_k
 from striate.doctor.checks.eval.script_evaluation import words_of
@@ -33,7 +38,8 @@ def wrong_metrics(evidence: Evidence) -> Iterator[Finding]:
             error = bool(words & _ERRORS) or ("r2" not in words and taken_from_one(node))
             found = wrong_for_targets(evidence, f"`{name}`", line, function, perfect=0.0 if error else 1.0)
             if found is None and not error:
-                found = overlap_finding(evidence, name, f"`{name}`", line, function)
+                asked = evidence, name, f"`{name}`", line, function
+                found = overlap_finding(*asked) or absent_classes_finding(*asked)
         if found is not None:
             yield found
     for node, function in functions_of(evidence.source, 3):

@@ -15,7 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.token_targets import class_losses
 from striate.records import Finding
 
-_KINDS = ("IoU", "Dice", "recall", "precision")
+KINDS = ("IoU", "Dice", "recall", "precision")
 _NAMES = {"IoU": frozenset(("iou", "miou", "iu", "jaccard")), "Dice": frozenset(("dice",))}
 _NO_SHARES = frozenset(("loss", "soft", "smooth", "std", "min", "max"))
 _SURE, _SAME, _NEAR = 20.0, 1e-4, 1e-3
@@ -93,11 +93,11 @@ def shares_of(batches: Sequence[Pair], classes: int) -> dict[str, list[float]]:
     maps = [pair for pair in batches if pair[1].ndim > 1]
     samples = [pair for predicted, labels in maps for pair in zip(predicted, labels, strict=True)]
     overall = [(torch.cat([p.flatten() for p, _ in batches]), torch.cat([w.flatten() for _, w in batches]))]
-    known: dict[str, list[float]] = {kind: [] for kind in _KINDS}
+    known: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for parts in filter(None, (overall, batches, samples)):
-        tables = torch.stack([_ratios(predicted, labels, classes) for predicted, labels in parts])
+        tables = torch.stack([ratios(predicted, labels, classes) for predicted, labels in parts])
         for first in (0, 1):
-            for kind, value in zip(_KINDS, tables[:, :, first:].nanmean(2).nanmean(0).tolist(), strict=True):
+            for kind, value in zip(KINDS, tables[:, :, first:].nanmean(2).nanmean(0).tolist(), strict=True):
                 known[kind].append(value)
     predicted, labels = overall[0]
     right = float((predicted == labels)[predicted >= 0].double().mean())
@@ -106,7 +106,7 @@ def shares_of(batches: Sequence[Pair], classes: int) -> dict[str, list[float]]:
     return known
 
 
-def _ratios(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+def ratios(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
     """IoU, Dice, recall and precision of each class, 4 x classes."""
     counted = predicted >= 0
     table = torch.bincount((labels * classes + predicted)[counted], minlength=classes**2).reshape(classes, -1).double()
@@ -117,8 +117,8 @@ def _ratios(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> torc
 def actual_kind(name: str, value: float, known: dict[str, list[float]]) -> tuple[str, str] | None:
     """The metric that a number is by its name, and the one that it equals; None where these agree, or it equals none of
     the `known` values."""
-    for meant in _named_kinds(name) if not is_as_named(name, value, known) else ():
-        for kind in _KINDS:
+    for meant in named_kinds(name) if not is_as_named(name, value, known) else ():
+        for kind in KINDS:
             if kind != meant and any(abs(as_share(value) - other) < _SAME for other in known.get(kind, ())):
                 return meant, kind
     return None
@@ -126,10 +126,11 @@ def actual_kind(name: str, value: float, known: dict[str, list[float]]) -> tuple
 
 def is_as_named(name: str, value: float, known: dict[str, list[float]]) -> bool:
     """Whether a number equals the metric of its name, by one of its definitions."""
-    return any(abs(as_share(value) - right) < _NEAR for meant in _named_kinds(name) for right in known.get(meant, ()))
+    return any(abs(as_share(value) - right) < _NEAR for meant in named_kinds(name) for right in known.get(meant, ()))
 
 
-def _named_kinds(name: str) -> list[str]:
+def named_kinds(name: str) -> list[str]:
+    """The overlaps that a name names."""
     words = words_of(name)
     return [kind for kind, names in _NAMES.items() if words & names and not words & _NO_SHARES]
 

@@ -1,5 +1,5 @@
 """Errors that are not 0 and overlaps that are not 1 where predictions equal their targets, and overlaps that are
-another metric where a part of the predictions is wrong."""
+another metric, or count absent classes, where a part of the predictions is wrong."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
+from striate.doctor.checks.eval.library_metrics import as_share
 from striate.doctor.checks.eval.metrics.known_inputs import near, numbers_for, right_predictions, wrong_metric
 from striate.doctor.checks.eval.metrics.overlap_kinds import (
+    KINDS,
     PATTERNS,
     actual_kind,
     is_as_named,
     mislabeled_overlap,
+    named_kinds,
+    ratios,
     shares_of,
 )
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.syntax import is_constant, is_operation, nodes_in
 from striate.records import Finding
-from striate.wording import listed
+from striate.wording import listed, percent
+
+_OF_CLASSES = 3
+"""Which of the forms of right predictions are maps of classes."""
+_SAME, _RAISED = 0.02, 0.1
 
 
 def wrong_for_targets(
@@ -72,6 +82,42 @@ def overlap_finding(
     # Recall and precision are both listed where it is unknown which argument holds the labels.
     meant, kind = known_as[0][0], " or ".join(kind for _, kind in known_as)
     return mislabeled_overlap(line, f"{text} gives {value:.4g}", meant, kind)
+
+
+def absent_classes_finding(
+    evidence: Evidence, name: str, text: str, line: int, function: Callable[..., Any]
+) -> Finding | None:
+    """The finding for an overlap of maps in which a class that an image neither has nor gets counts as found, where
+    everything is predicted as the most frequent class."""
+    forms = list(right_predictions(evidence))
+    kinds = named_kinds(name) if len(forms) > _OF_CLASSES else []
+    targets = forms[_OF_CLASSES][1].long() if kinds else torch.zeros(0)
+    if targets.ndim < 3:
+        return None
+    classes, predicted = (
+        int(targets.max()) + 1,
+        torch.full_like(targets, int(targets.mode().values.flatten().mode()[0])),
+    )
+    tables = torch.stack([ratios(one, other, classes) for one, other in zip(predicted, targets, strict=True)])
+    for kind in kinds:
+        table = tables[:, KINDS.index(kind)]
+        honest, inflated = float(table.nanmean()), float(table.nan_to_num(1.0).mean())
+        values = [v for pair in ((predicted, targets), (targets, predicted)) for v in numbers_for(function, *pair)]
+        found = next((value for value in values if abs(as_share(value) - inflated) < _SAME), None)
+        if found is None or inflated - honest < _RAISED or any(is_as_named(name, v, {kind: [honest]}) for v in values):
+            continue
+        return wrong_metric(
+            line,
+            f"{text} gives {found:.3g} where every position is predicted as class {int(predicted.flatten()[0])}; over "
+            f"the classes that each image has or gets, it is {honest:.3g}",
+            f"{percent(float(table.isnan().double().mean()), 0)} of the classes of an image are neither in it nor "
+            "predicted for it. Each counts as found, as 0 / 0 with the same constant above and below.",
+            "leave out classes whose union is 0, `if union == 0: continue`, or add up intersections and unions over "
+            "all images before dividing",
+            "a function for an overlap, which counts absent classes as 1 and is above the mean of the others by "
+            f"{_RAISED} or more",
+        )
+    return None
 
 
 def taken_from_one(function: ast.FunctionDef) -> bool:
