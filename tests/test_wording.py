@@ -17,6 +17,7 @@ from striate.wording import (
     filled,
     formatted,
     listed,
+    listed_names,
     number,
     one_line,
     percent,
@@ -108,6 +109,11 @@ def test_a_name_is_one_printable_line(name: str) -> None:
 def test_line_ends_and_commands_to_a_terminal_are_shown() -> None:
     assert one_line("a\nb\tc\x1b[31m 97\u00a0%") == r"a\nb\tc\x1b[31m 97 %"
     assert shorten_path("a\nb", 14) == shorten_middle("a\nb", 14) == r"a\nb"
+
+
+def test_calls_of_one_function_are_listed_once() -> None:
+    assert listed_names(["0", "features.3"]) == "model[0] and features[3]"
+    assert listed_names(["relu", "sigmoid", "relu"]) == "relu (2 calls) and sigmoid"
 
 
 def test_lists() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -120,8 +121,9 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def listed_names(paths: Sequence[str]) -> str:
-    """Paths of modules or parameters, listed in Python's form: `model[0] and features[3]`."""
-    return listed([python_name(path) for path in paths])
+    """Paths of modules or parameters in Python's form, each once: `model[0] and features[3]`, `relu (2 calls)`."""
+    counts = Counter(map(python_name, paths))
+    return listed([name if count == 1 else f"{name} ({several(count, 'call')})" for name, count in counts.items()])
 
 
 def finding_text(finding: Finding, width: int) -> str:

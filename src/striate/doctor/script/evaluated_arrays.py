@@ -84,7 +84,7 @@ def _trained_on(tree: ast.AST) -> set[str]:
 
 def _training_loops(tree: ast.AST) -> list[ast.For | ast.While]:
     """Loops whose own lines have a backward pass."""
-    loops = nodes_in(tree, ast.For, ast.While)
+    loops = (node for node in ast.walk(tree) if isinstance(node, ast.For | ast.While))
     return [loop for loop in loops if any(n.attr == "backward" for n in nodes_in(_own_lines(loop), ast.Attribute))]
 
 

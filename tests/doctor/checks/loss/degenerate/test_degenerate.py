@@ -335,6 +335,13 @@ def test_a_loss_that_ignores_its_labels_is_an_error(loss: Any) -> None:
     assert "exactly the same with the targets" in finding.measured
 
 
+def test_equal_outputs_do_not_ignore_their_labels() -> None:
+    constant = nn.Sequential(perceptron(), nn.Linear(10, 10))
+    nn.init.zeros_(constant[1].weight)
+    constant[1].weight.requires_grad_(False)
+    assert not asked(DEGENERATE, constant, digits())
+
+
 def test_a_step_that_replaces_labels_by_predictions_is_an_error() -> None:
     [finding] = asked(DEGENERATE, perceptron(), digits(), **stepping(IGNORING[1]))
     assert "replaced by the network's own predictions" in finding.measured

@@ -78,7 +78,8 @@ def _is_target(source: ScriptSource, column: str, feature: str) -> bool:
     """Whether a column is read by itself, and is left out where the inputs are listed or dropped."""
     lists = [
         {part.value for part in node.elts if isinstance(part, ast.Constant)}
-        for node in source.nodes(ast.List, ast.Tuple)
+        for node in source.nodes()
+        if isinstance(node, ast.List | ast.Tuple)
     ]
     listed = any(feature in names and column not in names for names in lists)
     dropped = any(is_constant(part, column) for site in source.calls(*_DROPPING) for part in ast.walk(site.node))
