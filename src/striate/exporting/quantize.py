@@ -25,6 +25,7 @@ from striate.exporting.speed import BATCH, as_file_input, median_seconds
 from striate.inference.choose import backends_to_try, prepare_backend
 from striate.inference.predictor import inference, plain_predictor
 from striate.statistics.paired import Difference
+from striate.tasks.registry import metric_named
 from striate.training.trained import Trained
 from striate.wording import number, several
 
@@ -76,11 +77,13 @@ class Quantized:
 
     def accuracy_text(self) -> str:
         """Both metrics and their difference with its interval."""
-        ends = self.lead.interval
-        span = "" if ends is None else f" ({number(ends.low, 3)} to {number(ends.high, 3)}, {ends.method})"
+        metric, ends = metric_named(self.metric), self.lead.interval
+        factor, unit = metric.lead
+        low, high = ("", "") if ends is None else (number(factor * end, 3) for end in (ends.low, ends.high))
+        span = "" if ends is None else f" ({low} to {high}, {ends.method})"
         return (
-            f"{self.metric} {self.int8:.4g} in int8, {self.fp32:.4g} in fp32, difference {number(self.lead.value, 3)}"
-            f"{span}, {several(self.n, 'validation sample')}"
+            f"{metric.name} {metric.text(self.int8)} in int8, {metric.text(self.fp32)} in fp32, "
+            f"difference {number(factor * self.lead.value, 3)}{unit}{span}, {several(self.n, 'validation sample')}"
         )
 
     def to_json(self) -> dict[str, Any]:
