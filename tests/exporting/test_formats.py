@@ -18,6 +18,8 @@ import striate
 from striate.cli import main
 from striate.data.media.every_medium import medium_of
 from striate.exporting.formats import FORMATS, format_named
+from striate.exporting.quantize import Quantized
+from striate.statistics.paired import Difference
 from striate.tasks.every import TASKS
 from striate.training.config_file import config_from_yaml
 from striate.training.prepare import read_data
@@ -123,6 +125,18 @@ def test_int8_is_written_where_it_is_a_gain_and_nothing_is_left_where_not(digits
     assert set(found["int8"]) >= {"metric", "n", "fp32", "int8", "difference", "difference_interval", "speedup"}
     assert Path("small.onnx").exists() == (code == 0) == ("refused" not in found)
     assert abs(found["int8"]["fp32"] - found["int8"]["int8"]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        ("accuracy", "accuracy 90.00 % in int8, 92.50 % in fp32, difference −2.5 points, 40 validation samples"),
+        ("mae", "MAE 0.9 in int8, 0.925 in fp32, difference −0.025, 40 validation samples"),
+    ],
+)
+def test_int8_is_compared_in_the_unit_of_the_metric(metric: str, text: str) -> None:
+    lead = Difference(40, -0.025, None, 0.5, "t", None)
+    assert Quantized(metric, 40, 0.925, 0.9, lead, {"int8": 1.0}, {"torch": 1.0}).accuracy_text() == text
 
 
 def test_a_table_of_numbers_is_exported_too(tmp_path: Path, capsys) -> None:

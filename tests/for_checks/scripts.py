@@ -20,7 +20,7 @@ from striate.doctor.checks.eval.counts.wrong_count import WRONG_COUNT
 from striate.doctor.checks.eval.mode import MODE
 from striate.doctor.checks.eval.threshold import THRESHOLD
 from striate.doctor.checks.eval.wrong_axis import WRONG_AXIS
-from striate.doctor.checks.optim.accumulation import READ as ACCUMULATION_READ
+from striate.doctor.checks.optim.accumulation import CLEARED, UNDIVIDED
 from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.schedule.scheduler_calls import CHECK as SCHEDULER_CALLS
 from striate.doctor.evidence.clock import Clock
@@ -64,7 +64,8 @@ CHECKS = (
     WORST_KEPT,
     CLIP_ORDER,
     SCHEDULER_CALLS,
-    ACCUMULATION_READ,
+    CLEARED,
+    UNDIVIDED,
 )
 
 

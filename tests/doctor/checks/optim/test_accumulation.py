@@ -14,8 +14,7 @@ from for_checks.asked import asked, digits, perceptron, said
 from for_checks.scripts import SCRIPT, found, values
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.degenerate.degenerate import DEGENERATE
-from striate.doctor.checks.optim.accumulation import ACCUMULATION, is_divided
-from striate.doctor.checks.optim.accumulation import READ as ACCUMULATION_READ
+from striate.doctor.checks.optim.accumulation import ACCUMULATION, CLEARED, UNDIVIDED, is_divided
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -139,6 +138,8 @@ def test_of_several_losses_added_up_the_sum_is_divided(divided: bool) -> None:
     [
         ("loss", "5", torch.optim.SGD, True),
         ("loss", "total // accum_steps", torch.optim.SGD, True),
+        ("loss", "batch_size * accum_steps", torch.optim.SGD, True),
+        ("loss", "rate * accum_steps", torch.optim.SGD, False),
         ("loss / accum_steps", "5", torch.optim.SGD, False),
         ("loss.div(accum_steps)", "5", torch.optim.SGD, False),
         ("loss", "5", torch.optim.Adam, False),
@@ -153,7 +154,7 @@ def test_what_is_added_up_for_a_named_number_of_batches_is_divided_by_it(
     text = text.replace("scaler.scale(loss)", f"scaler.scale({loss})").replace("range(5)", f"range({epochs})")
     names = values()
     names["optimizer"] = optimizer(names["model"].parameters(), lr=0.01)
-    remedies = found(text, names, [ACCUMULATION_READ])
+    remedies = found(text, names, [UNDIVIDED])
     assert remedies == ({"optim.accumulation": "divide the loss: `(loss / accum_steps).backward()`"} if told else {})
 
 
@@ -184,5 +185,5 @@ def test_gradients_cleared_for_each_batch_before_the_loop_goes_on_without_a_step
     tree, names = ast.parse(SKIPPING.format(first=first, before=before)), values()
     source = ScriptSource({"train.py": tree}, names, ("train.py", 1, 12), 5)
     setup = make_setup(names["model"], names["loader"], loss=LOSS, optimizer=names["optimizer"], source=source)
-    findings = list(ACCUMULATION_READ.run(Evidence(setup, Clock(20.0))))
+    findings = list(CLEARED.run(Evidence(setup, Clock(20.0))))
     assert ["only the last batch counts" in one.measured for one in findings] == [True] * told

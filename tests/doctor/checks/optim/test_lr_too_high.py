@@ -135,3 +135,14 @@ def test_a_loss_that_no_rate_makes_smaller_is_not_the_rates_fault() -> None:
     x = torch.randn(320, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     y = torch.randint(0, 10, (320,), generator=torch.Generator().manual_seed(2))
     assert not asked(LR_TOO_HIGH, model, (x, y), optimizer=sgd(model, 0.3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "too_high"), [(0.03, True), (0.003, False)])
+def test_a_large_rate_of_adam_may_learn_more_than_half(rate: float, too_high: bool) -> None:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()]
+    layers += [nn.MaxPool2d(2), nn.Flatten(), nn.Dropout(0.25), nn.Linear(512, 64), nn.ReLU(), nn.Dropout(0.5)]
+    model = nn.Sequential(*layers, nn.Linear(64, 10))
+    found = asked(LR_TOO_HIGH, model, digits(), optimizer=torch.optim.Adam(model.parameters(), lr=rate))
+    assert [one.severity for one in found] == ["warning"] * too_high

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.optim.accumulation import ACCUMULATION, READ
+from striate.doctor.checks.optim.accumulation import ACCUMULATION, CLEARED, UNDIVIDED
 from striate.doctor.checks.optim.clip_order import CHECK as CLIP_ORDER
 from striate.doctor.checks.optim.clip_too_small import CLIP_TOO_SMALL
 from striate.doctor.checks.optim.gradient_wrong import GRADIENT_WRONG
@@ -27,7 +27,8 @@ CHECKS: tuple[Check, ...] = (
     PARAMETERS_MISSING,
     LOW_PRECISION,
     ACCUMULATION,
-    READ,
+    CLEARED,
+    UNDIVIDED,
     CLIP_ORDER,
     SCALER_ORDER,
     SCHEDULER_CALLS,

@@ -7,7 +7,7 @@ import math
 import re
 import statistics
 from collections.abc import Iterator
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -189,7 +189,7 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
         late = next((s for s in inner if _is_periodic(source, s) and not _is_periodic(source, clear)), None)
         step = outer[0] if outer and not inner else late if len(inner) == 1 else None
         if backward and step is not None:
-            yield READ.finding(
+            yield CLEARED.finding(
                 severity="warning",
                 where=clear.where,
                 measured=f"`{clear.text}` clears the gradients for each batch, but `{step.text}` runs only once in "
@@ -202,8 +202,9 @@ def _cleared(evidence: Evidence) -> Iterator[Finding]:
             return
 
 
-def _undivided(source: ScriptSource) -> Iterator[Finding]:
+def _undivided(evidence: Evidence) -> Iterator[Finding]:
     """A step once in `accum_steps` batches, where the script uses that number only to count batches."""
+    source = evidence.source
     if _scales_gradients(source):
         return
     named = (node for node in source.nodes(ast.Name, ast.Attribute) if _ACCUMULATED.search(last_name(node)))
@@ -212,7 +213,7 @@ def _undivided(source: ScriptSource) -> Iterator[Finding]:
     for step in source.calls("step"):
         name = _period_name(source, step) if _of_optimizer(source, step, SGD) else ""
         if name:
-            yield READ.finding(
+            yield UNDIVIDED.finding(
                 severity="warning",
                 where=step.where,
                 measured=f"`{step.text}` runs once in `{name}` batches. Their gradients are summed, and nothing "
@@ -233,6 +234,7 @@ def _counts_batches(source: ScriptSource, node: ast.AST) -> bool:
     outer = source.parent(node)
     if isinstance(outer, ast.BinOp) and outer.right is node:
         counted = isinstance(outer.op, ast.Div) and any(called(part) == "len" for part in ast.walk(outer.left))
+        counted |= isinstance(outer.op, ast.Mult) and "batch" in last_name(outer.left).lower()  # the effective size
         return counted or isinstance(outer.op, ast.Mod | ast.FloorDiv)
     if isinstance(outer, ast.keyword):
         return bool(outer.arg and _ACCUMULATED.search(outer.arg))
@@ -280,14 +282,16 @@ def _counts(test: ast.expr) -> bool:
     return any(isinstance(node, ast.Mod) for node in ast.walk(test))
 
 
-def _read(evidence: Evidence) -> Iterator[Finding]:
-    yield from islice(chain(_cleared(evidence), _undivided(evidence.source)), 1)
-
-
-READ = Check(
+CLEARED = Check(
     codes=("optim.accumulation",),
-    run=_read,
+    run=_cleared,
     of_source=True,
+)
+UNDIVIDED = Check(
+    codes=("optim.accumulation",),
+    run=_undivided,
+    of_source=True,
+    explains="loss.not-finite optim.lr-too-high",
 )
 ACCUMULATION = Check(
     codes=("optim.accumulation",),

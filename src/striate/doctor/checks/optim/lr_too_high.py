@@ -59,6 +59,8 @@ before."""
 LARGE, LARGE_LATER, LARGE_GAIN = 0.02, 1.2, 0.15
 """Rate of Adam that is large for most networks; how many times better a tenth of it has to be after more steps, and by
 how much its progress has to be higher, where less than half is learned."""
+LARGE_TIMES = 2.5
+"""How many times better a lower rate has to be than a large one, from LITTLE up to FAR_SOME."""
 NEARLY = 0.7
 """Share of the final rate of a warmup, from which on a rate counts as reached."""
 LEAP, MUCH_FARTHER = 10.0, 0.3
@@ -75,13 +77,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         yield finding
         return
     first, usual = first_movement(trial), movement(trial)
-    far = _as_large_as_weights(trial)
-    if own.share > (FAR_SOME if far else SOME) or first is None or max(first, usual or 0) < LARGE_MOVE:
+    far, large = _as_large_as_weights(trial), _reaches(trial, LARGE)
+    if own.share > (FAR_SOME if large else SOME) or first is None or max(first, usual or 0) < LARGE_MOVE:
         return
     for factor in _factors(first):
         lower = at_rate(evidence, factor)
         other = evidence.progress_of(lower)
-        needed = 1.5 if own.share < LITTLE else FAR_TIMES if far else 4.0
+        needed = 1.5 if own.share < LITTLE else FAR_TIMES if far else LARGE_TIMES if large else 4.0
         if other.beats(own, needed) and other.share > max(own.share, 0.0) + (FAR_GAIN if far else GAIN):
             if (
                 few_updates(trial)
@@ -94,7 +96,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             severity = "error" if own.share < LITTLE else "warning"
             farther = max(highest_rates(trial), default=0.0) >= MUCH_FARTHER
             short = 0.0 if farther or max(trial.losses) > LEAP * trial.losses[0] else FAR_GAIN
-            enough = own.share + _MORE if _is_lowered(trial) else other.share - short if far else SOME
+            enough = own.share + _MORE if _is_lowered(trial) else other.share - short if large else SOME
             if severity == "warning" and share_after_more_steps(evidence) > enough:
                 break
             yield _finding(trial, own, other, factor, severity)

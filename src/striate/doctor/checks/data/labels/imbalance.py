@@ -23,10 +23,12 @@ from striate.wording import percent, several
 _SEEN, _SEEN_OF_A_PART = 10, 30
 """The fewest samples of the most frequent class: in the first batches of a large loader, rare classes may be missing by
 chance."""
-_FOUND, _LESS = 0.9, 0.05
+_FOUND, _FOUND_BY_RATIO, _LESS = 0.9, 0.05, 0.05
+"""The share of the rare class that the network has to find for a note: this, or less the less rare the class is."""
 _LIMIT = (
-    f"{IMBALANCE_THRESHOLD}; class weights in the loss count; a note if {percent(_FOUND, 0)} of the rare class are "
-    f"found in validation, or as many as are right of all training samples, less {_LESS:g}"
+    f"{IMBALANCE_THRESHOLD}; class weights count; a note if the network finds {percent(_FOUND_BY_RATIO, 0)} "
+    f"of the rare class times the ratio ({percent(_FOUND, 0)} at most) in validation, or as many as are right of all "
+    f"training samples, less {_LESS:g}"
 )
 
 
@@ -76,7 +78,7 @@ def _of_samples(evidence: Evidence, counts: torch.Tensor) -> Iterable[Finding]:
         return  # the weights of the loss make the difference, which `loss.class-weights` reports
     need_used_targets(evidence)
     known, words = recall(evidence, least)
-    if known is not None and known >= min(_FOUND, _as_others(evidence)):
+    if known is not None and known >= min(_FOUND, _FOUND_BY_RATIO * ratio, _as_others(evidence)):
         severity = "note"
     weighted = "" if bool((weights == weights[0]).all()) else f", {ratio:.0f} times with the weights of the loss"
     evidence.pictures["data.imbalance"] = Picture(

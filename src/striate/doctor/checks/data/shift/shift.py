@@ -6,6 +6,7 @@ import ast
 import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,6 +38,7 @@ from striate.doctor.checks.data.shift.normalization_constants import (
 )
 from striate.doctor.checks.data.shift.scored_models import AT_ONCE, ScoredModel, scored_models, some_batches
 from striate.doctor.checks.data.shift.unprepared_evaluation import unprepared_call
+from striate.doctor.checks.data.shift.unscaled_test import WORSE, unscaled_test
 from striate.doctor.evidence.clock import NoEvidence, OutOfTime
 from striate.doctor.evidence.corrections import Correction, corrections
 from striate.doctor.evidence.draws import ALIKE, are_zoomed, drawn_twice, jitter, likeness
@@ -85,6 +87,10 @@ _TOKENS_APART = (
 _SMOOTHNESS = (
     f"half of validation is smoother or rougher than {percent(1 - OUTSIDE, 0)} of training, and predicted worse by "
     f"{BEHIND:g}"
+)
+_UNSCALED = (
+    f"test inputs with a standard deviation that differs {SCALED:g} times, and {WORSE:g} times the loss that they have "
+    "in the scale of training"
 )
 _SCALES_APART = (
     f"scales that differ by {FAR:g}; correcting them lowers the loss from {LOSS:g} times that of training "
@@ -181,6 +187,8 @@ def _run(evidence: Evidence) -> Iterable[Finding]:
     apart = "" if found else differing_constants(evidence, known) or differing_test_constants(evidence, known)
     if apart:
         yield _finding(apart, "warning", known, x, _NUMBERS_APART)
+    elif not found and (unscaled := unscaled_test(evidence, known)):
+        yield replace(_finding(unscaled, "error", known, x, _UNSCALED), where="test inputs")
     elif not found and (unlike := _nothing_carries_over(evidence, known)):
         yield _finding(unlike, "error", known, x, _AT_CHANCE)
 
@@ -203,6 +211,9 @@ def _nothing_carries_over(evidence: Evidence, known: torch.Tensor) -> str:
     own = None if trial.error is not None else evidence.predictions_of(trial, held[1])
     if own is None or (skill(own) or 0.0) < _CARRIED:
         return ""
+    moves = (way for way in corrections(known, evidence.val_samples.inputs) if way.what.endswith(_MOVES))
+    if any(_occurs_in_draws(evidence, way) for way in moves):
+        return ""  # targets that do not move with the inputs are no shift
     return (
         f"{percent(own.accuracy, 0)} of {several(len(own.outputs), 'held-out training sample')} are predicted right, "
         f"and {percent(val.accuracy, 0)} of {several(len(classes), 'validation sample')}, which is chance"
