@@ -138,13 +138,22 @@ def pulled_by_class(evidence: Evidence) -> tuple[Pulled, Pulled]:
                 continue
             known = _for_views(known, sets.inputs[place], len(output) // len(known))
             first, second = torch.triu_indices(len(output), len(output), 1)
-            apart = output[first] - output[second]
             # Relative to the distance: a penalty on large embeddings pulls those most that are farthest apart.
-            pull = ((gradient[first] - gradient[second]) * apart).sum(1) / apart.square().sum(1).clamp_min(1e-12)
-            same = known.cpu()[first] == known.cpu()[second]
+            pull = _products_of_differences(gradient, output) / _products_of_differences(output, output).clamp_min(
+                1e-12
+            )
+            pull, same = pull[first, second], known.cpu()[first] == known.cpu()[second]
             if bool(same.any()) and bool((~same).any()):
                 by_output.setdefault(place, []).append((float(pull[same].mean()), float(pull[~same].mean())))
     return list(found.values()), list(ranking_gradients.values())
+
+
+def _products_of_differences(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """(N, N) for each pair of rows of two (N, D): the scalar product of their difference in one with that in the other;
+    by the products of rows, since (N, N, D) may not fit into memory where rows are the scores of a vocabulary."""
+    products = one.double() @ other.double().T
+    own = products.diag()
+    return own[:, None] + own - products - products.T
 
 
 def inputs_embedded(evidence: Evidence) -> list[list[torch.Tensor]]:
