@@ -116,7 +116,7 @@ def test_arrays_are_validation_where_a_network_is_given_them_as_they_are(asked_s
     file = tmp_path / "script.py"
     file.write_text(f"print({asked_so})\n")
     names = {"X_val": np.zeros((32, 4)), "y_val": np.ones(32, np.int64), "net": torch.nn.Linear(4, 1)}
-    code = SimpleNamespace(co_filename=str(file), co_firstlineno=1)
+    code = SimpleNamespace(co_filename=str(file), co_firstlineno=1, co_name="<module>")
     frame = SimpleNamespace(f_locals=names, f_globals=names, f_code=code)
     gc.collect()
     val = find_validation(TrainingLoop(print, [], "here", {}), [frame], torch.zeros(8, 4), torch.zeros(8))
@@ -323,4 +323,29 @@ def test_data_beside_those_of_a_later_call_are_no_validation(
     outer = frame_of(str(file), **names)
     outer.f_lineno = 1
     found = find_validation(TrainingLoop(print, loader(0), "here", {}), [inner, outer], None)
+    assert (found is not None) is is_found
+
+
+def test_loaders_may_stand_in_a_namespace_of_an_object() -> None:
+    class Learner:
+        def __init__(self, **held: Any) -> None:
+            self.dls = SimpleNamespace(**held)
+
+    Learner.__module__ = "__main__"
+    train, val, pair = loader(0), loader(1), torch.randn(60, 3)
+    names = {"self": Learner(train=train, valid=val), "xv": pair, "yv": torch.zeros(60)}
+    assert seen_from(names, train) is val
+
+
+@pytest.mark.parametrize(("network", "is_found"), [("net", True), ("later", False)])
+def test_what_a_later_network_predicts_is_no_validation(network: str, is_found: bool, tmp_path: Path) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(
+        "fit(net, net.parameters(), x)\nlater = Net()\nfit(later, later.parameters(), z)\n"
+        f"with torch.no_grad():\n    accuracy = ({network}(x_test).argmax(1) == y_test)\n"
+    )
+    names = {"net": nn.Linear(3, 2), "x_test": torch.randn(60, 3), "y_test": torch.zeros(60), "x": torch.randn(60, 3)}
+    frame = frame_of(str(file), **names)
+    frame.f_code.co_name = "fit"
+    found = find_validation(TrainingLoop(print, loader(0), "here", {}), [frame], None)
     assert (found is not None) is is_found

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from striate.doctor.script.later_trainings import is_of_later_training
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.syntax import called, definition_of, names_in, nodes_in, says_no_gradient, stored_in
@@ -40,6 +41,8 @@ def evaluated_arrays(
             x = value_of(given, names)
             alike = isinstance(x, torch.Tensor) and x.dtype == inputs.dtype and x.shape[1:] == inputs.shape[1:]
             if not alike or len(x) < _FEWEST or x.data_ptr() in own or names_in(given) & trained:
+                continue
+            if is_of_later_training(x, frames, loop.batches):
                 continue
             y = _only_targets(names if partner is None else {"": value_of(partner, names)}, x, targets)
             if y is not None:

@@ -41,6 +41,7 @@ def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
                 given = _given(node) if isinstance(node, ast.Call) else set[str]()
                 if not isinstance(node, ast.Call) or name not in given:
                     continue
+                given |= {_root(node.func)} & later.keys()  # `model(x)`, not just `evaluate(model, x)`
                 behind = {other for other in given if later.get(other, math.inf) <= node.lineno}
                 alone = bool(behind) and not any(_is_trained(known.get(other)) for other in given - behind)
                 if alone or called(node) == "len":

@@ -51,12 +51,7 @@ def find_validation(
         if are_of_another_training(names, loop.batches):
             continue
         for name, value in list(names.items()):
-            held: list[tuple[Any, Any]] = []
-            if isinstance(value, dict) and not are_of_another_training(value, loop.batches):
-                held = [(f"{name}.{key}", inner) for key, inner in list(value.items())[:_MOST_LOADERS]]
-            elif type(value).__module__ == "__main__" and hasattr(value, "__dict__"):
-                held = list(vars(value).items())
-            for own, other in [(name, value), *held]:
+            for own, other in [(name, value), *_held(name, value, loop.batches)]:
                 if other is not loop.batches and (_is_loader(other) or _is_of_one_kind(other, loop.batches)):
                     found.setdefault(own.lower(), other)
     own_data = {name: value for name, value in found.items() if not is_of_later_training(value, frames, loop.batches)}
@@ -74,6 +69,8 @@ def find_validation(
         if _is_named_after_another(name, value, frames, loop.batches):
             continue
         own = value.dataset.tensors[0]
+        if is_of_later_training(own, frames, loop.batches):
+            continue
         like = inputs is None or (own.dtype == inputs.dtype and own.ndim == inputs.ndim)
         if like and (inputs is None or own.shape[1:2] == inputs.shape[1:2]):
             return value if inputs is None else _as_network_input(value, frames, inputs)
@@ -85,6 +82,20 @@ def find_validation(
     others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
     others = [other for other in others if other.dataset is not data]  # loaders that a library made of the same data
     return others[0] if len(others) == 1 and not found else None
+
+
+def _held(name: str, value: Any, batches: Any) -> Iterator[tuple[str, Any]]:
+    """What a dictionary, a namespace or an object of the script's holds, with its names; of an object also what the
+    namespaces in it hold, `learner.dls.valid`."""
+    if isinstance(value, dict) and not are_of_another_training(value, batches):
+        yield from ((f"{name}.{key}", inner) for key, inner in list(value.items())[:_MOST_LOADERS])
+    elif isinstance(value, types.SimpleNamespace) and not are_of_another_training(vars(value), batches):
+        yield from ((f"{name}.{key}", inner) for key, inner in list(vars(value).items())[:_MOST_LOADERS])
+    elif type(value).__module__ == "__main__" and hasattr(value, "__dict__"):
+        for key, inner in list(vars(value).items()):
+            yield key, inner
+            if isinstance(inner, types.SimpleNamespace):
+                yield from _held(key, inner, batches)
 
 
 def _as_network_input(pair: DataLoader[Any], frames: list[Any], inputs: torch.Tensor) -> DataLoader[Any]:

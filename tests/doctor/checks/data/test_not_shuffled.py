@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from for_checks.asked import adam, asked, asked_in_script, perceptron, pixels, stepped
 from for_checks.graphs import GraphMessages, of_classes, step_over_graphs, together
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED, between_stretches
-from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.clock import Clock, NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.training_setup import make_setup
 
 
 def momentum(parameters: object) -> torch.optim.Optimizer:
@@ -178,3 +181,12 @@ def test_sorted_classes_count_where_the_trial_is_too_short_to_learn(ordered: boo
     slow = lambda parameters: torch.optim.SGD(parameters, lr=1e-5)  # noqa: E731
     found = asked(NOT_SHUFFLED, nn.Linear(20, 20), DataLoader(TensorDataset(x[order], y[order]), 40), optimizer=slow)
     assert [one.code for one in found] == ["data.not-shuffled"] * ordered
+
+
+@pytest.mark.parametrize("rivals", [True, False])
+def test_real_samples_of_rivals_are_all_of_one_class(rivals: bool) -> None:
+    x = torch.randn(60_000, 4, generator=torch.Generator().manual_seed(0))
+    loader = DataLoader(TensorDataset(x, torch.ones(len(x), dtype=torch.long)), 64)
+    setup = replace(make_setup(nn.Linear(4, 2), loader, loss=nn.CrossEntropyLoss()), rivals=rivals)
+    found = list(NOT_SHUFFLED.run(Evidence(setup, Clock(30.0))))
+    assert ["all of one class" in one.measured for one in found] == [True] * (not rivals)

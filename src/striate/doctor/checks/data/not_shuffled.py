@@ -43,7 +43,8 @@ def _findings(evidence: Evidence, numbers: torch.Tensor, what: str) -> Iterator[
     targets = torch.nn.functional.one_hot(numbers - numbers.min()).double() if is_class else numbers[:, None]
     if what == _TAGS:
         targets, numbers = numbers, numbers.unique(dim=0, return_inverse=True)[1]
-    if is_class and not evidence.train.whole and len(targets) >= _ONE_CLASS and float(targets.var(0).sum()) == 0:
+    of_one = is_class and len(targets) >= _ONE_CLASS and float(targets.var(0).sum()) == 0
+    if of_one and not evidence.train.whole and not evidence.setup.rivals:  # of a GAN, all may be real
         measured = f"the first {several(len(targets), 'sample is', 'samples are')} all of one class"
         yield _finding(
             _batch_size(evidence, targets), measured, "error", f"the first {_ONE_CLASS} samples or more of one class"

@@ -186,5 +186,5 @@ INITIAL_OFF = Check(
     codes=("loss.initial-off",),
     run=_run,
     quick=False,
-    explains="fit.plateau fit.underfit",
+    explains="fit.plateau fit.underfit optim.lr-too-low",
 )

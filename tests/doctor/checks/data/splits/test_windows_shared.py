@@ -204,3 +204,21 @@ def test_features_that_are_alike_are_no_windows() -> None:
     )
     data = [DataLoader(TensorDataset(part, part[:, 0]), 32) for part in (rows[:500], rows[500:])]
     assert said(WINDOWS_SHARED, nn.Linear(64, 1), data[0], val=data[1], loss=nn.MSELoss(), task="regress") == []
+
+
+@pytest.mark.parametrize("by_position", [True, False])
+def test_one_channel_may_be_relative_to_the_end_of_its_window(by_position: bool) -> None:
+    """As prices less the last one: beside it the volumes are the same in both windows."""
+    series = torch.randn(900, 2, generator=torch.Generator().manual_seed(0)).cumsum(0)
+    cut = series.unfold(0, 30, 1)
+    cut = torch.stack([cut[:, 0] - cut[:, 0, -1:], cut[:, 1]], 1)
+    order = (
+        torch.arange(len(cut)) if by_position else torch.randperm(len(cut), generator=torch.Generator().manual_seed(1))
+    )
+    first, last = cut[order[:650]], cut[order[700:]]
+    data = [DataLoader(TensorDataset(part, (part[:, 1, 0] > 0).float()), 32) for part in (first, last)]
+    found: list[Any] = []
+    with suppress(NoEvidence):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(60, 1), nn.Flatten(0))
+        found = asked(WINDOWS_SHARED, network, data[0], val=data[1], loss=nn.BCEWithLogitsLoss())
+    assert [one.code for one in found] == ["data.leak"] * (not by_position)

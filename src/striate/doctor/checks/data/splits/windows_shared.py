@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import starmap
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ _VALUES, _MANY_VALUES = 20, 200
 """The fewest different values, and the fewest for short stretches: stretches of binary values may be equal by
 chance."""
 
+_FEW_CHANNELS = 8
+"""The most channels that are also compared one by one."""
+
 _BY_NUMBER = (
     f"{percent(_SHARE, 0)} of the windows, and {_FEWEST} or more, begin with a stretch of a training window, and half "
     "as many end with one"
@@ -42,7 +46,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if (found := next(_of_variables(evidence), None)) is not None:
         yield found
         return
-    exact = _exactly_shared(evidence.samples.x, evidence.val_samples.x)
+    alone = _with_each_channel(evidence.samples.x, evidence.val_samples.x)
+    exact = next(filter(None, starmap(_exactly_shared, alone)), None)
     if exact is not None:
         yield _finding(f"{exact} steps that a training window contains with identical values", limit=_BY_NUMBER)
         return
@@ -129,6 +134,16 @@ def _exactly_shared(train: torch.Tensor | None, val: torch.Tensor | None) -> str
     )
     few = min(count, 2 * last) < max(_FEWEST, _SHARE * len(some))
     return None if few else f"{count} of {several(len(some), 'validation window')} begin with {long}"
+
+
+def _with_each_channel(train: torch.Tensor | None, val: torch.Tensor | None) -> Iterator[tuple[Any, Any]]:
+    """Windows of training and validation, and each of a few channels by itself: some may be relative to the end of a
+    window, `price - price[-1]`."""
+    yield train, val
+    if train is not None and val is not None and train.ndim == val.ndim == 3 and train.shape[1:] == val.shape[1:]:
+        axis = 1 if train.shape[1] < train.shape[2] else 2
+        for channel in range(train.shape[axis] if train.shape[axis] <= _FEW_CHANNELS else 0):
+            yield train.select(axis, channel), val.select(axis, channel)
 
 
 def _along_time(x: torch.Tensor) -> np.ndarray[Any, np.dtype[Any]]:
