@@ -22,6 +22,7 @@ from striate.doctor.checks.data.labels.shifted_tags import SHIFTED_TAGS
 from striate.doctor.checks.data.labels.shifted_twice import SHIFTED_TWICE
 from striate.doctor.checks.data.labels.step_labels import STEP_LABELS
 from striate.doctor.checks.data.labels.too_few import TOO_FEW
+from striate.doctor.checks.data.labels.written_blends import WRITTEN_BLENDS
 from striate.doctor.checks.data.moved.targets_left_behind import LEFT_BEHIND
 from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.random_validation import RANDOM_VALIDATION
@@ -76,6 +77,7 @@ CHECKS: tuple[Check, ...] = (
     SHIFTED_TABLES,
     RANDOM_VALIDATION,
     LEFT_BEHIND,
+    WRITTEN_BLENDS,  # before STEP_LABELS: a measured finding replaces one that code suggests
     STEP_LABELS,
     SHIFTED_TWICE,
     SHIFTED_TAGS,
