@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import digits, perceptron, read
 from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
@@ -50,6 +52,32 @@ def bbox_iou(a, b):
 def test_boxes_that_are_apart_in_both_directions_do_not_overlap(text: str, intersection: str, wrong: bool) -> None:
     said = measured(text.replace("INTERSECTION", intersection), "box_iou(x, x), bbox_iou(x, x)")
     assert ["apart in both directions" in one for one in said] == [True] * wrong
+
+
+@pytest.mark.parametrize(
+    ("sides", "call", "wrong"),
+    [
+        ("centers", "box_iou(model(x), y)", True),
+        ("corners", "box_iou(model(x), y)", False),
+        ("centers", "box_iou(corners(model(x)), corners(y))", False),
+        ("centers", "y = corners(y); box_iou(model(x), y)", False),
+    ],
+)
+def test_boxes_are_in_the_form_that_their_overlap_expects(sides: str, call: str, wrong: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    centers, half = (
+        0.3 + 0.4 * torch.rand(60, 2, generator=generator),
+        0.05 + 0.1 * torch.rand(60, 2, generator=generator),
+    )
+    boxes = torch.cat([centers, 2 * half] if sides == "centers" else [centers - half, centers + half], 1)
+    data = DataLoader(TensorDataset(torch.randn(60, 8, generator=generator), boxes), 20)
+    text = PAIRS.replace("INTERSECTION", "(high - low).clamp(min=0).prod(-1)")
+    names: dict[str, Any] = {"np": np, "torch": torch}
+    exec(text, names)
+    text += f"\nfor x, y in loader:\n    {call}\n"
+    check, model = SimpleNamespace(run=wrong_metrics), nn.Linear(8, 4)
+    said = read(text, check, model, data, val=data, names=names, loss=nn.MSELoss())  # type: ignore[arg-type]
+    assert ["right for boxes (left, top" in one.measured for one in said] == [True] * wrong
 
 
 PRECISION = """

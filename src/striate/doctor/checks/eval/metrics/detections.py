@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import permutations, product
 from typing import Any
 
@@ -13,7 +14,11 @@ import numpy as np
 import torch
 
 from striate.doctor.checks.eval.metrics.known_inputs import FEW, needed_by, numbers_for, wrong_metric
+from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.syntax import stored_in
 from striate.records import Finding
+from striate.wording import percent
 
 Ask = Callable[..., tuple[float, ...]]
 """Calls a function and returns its numbers; none where it does not take the inputs."""
@@ -26,6 +31,7 @@ _NO_SCORES = re.compile("dist|rank|error|cost", re.IGNORECASE)
 _BOX, _BESIDE, _APART = (100, 100, 200, 200), (150, 100, 250, 200), (280, 280, 380, 380)
 _THIRD = 1 / 3
 """IoU of the first two boxes (left, top, right, bottom); the third is apart from the first on both axes."""
+_REVERSED = 0.25
 _CLOSE, _SOME = 0.02, 0.01
 """Tolerances: functions may count the pixels at both edges of a box, or add a small number to a divisor."""
 _HITS = (0, 1, 1, 0, 1, 0, 1)
@@ -64,6 +70,57 @@ def wrong_detection_metrics(node: ast.FunctionDef, function: Callable[..., Any])
             "a function for an average precision that is 1 if right detections have the lowest scores, and below 1 if "
             "they have the highest",
         )
+
+
+def corners_expected(evidence: Evidence, node: ast.FunctionDef, function: Callable[..., Any]) -> Iterator[Finding]:
+    """The finding for an overlap of boxes (left, top, right, bottom) that is given the boxes of the batch, which are no
+    corners: the right edge of many is left of the left one."""
+
+    def ask(*args: Any) -> tuple[float, ...]:
+        return numbers_for(function, *args)
+
+    y = None
+    with suppress(NoEvidence):
+        y = evidence.val_samples.y if _OVERLAP.search(node.name) else None
+    if y is None or y.ndim != 2 or y.shape[1] != 4 or not y.is_floating_point():
+        return
+    reversed_ = float(((y[:, 2] < y[:, 0]) | (y[:, 3] < y[:, 1])).double().mean())
+    call = next((site.node for site in evidence.source.calls(node.name) if _is_given_batch(evidence, site.node)), None)
+    if reversed_ < _REVERSED or call is None or not _is_right_for(_corners, ask):
+        return
+    yield wrong_metric(
+        call.lineno,
+        f"`{node.name}` is right for boxes (left, top, right, bottom), but {percent(reversed_, 0)} of the boxes that "
+        f"`{ast.unparse(call)}` gives it would have their right edge left of the left one, or their bottom above the "
+        "top",
+        "The boxes have another form, such as (center x, center y, width, height): the overlap says nothing about "
+        "them.",
+        "convert both first: `half = boxes[:, 2:] / 2`, "
+        "`corners = torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], 1)`",
+        f"a function for the overlap of corners that gets the boxes of a batch, {percent(_REVERSED, 0)} of which are "
+        "reversed as corners",
+    )
+
+
+def _is_given_batch(evidence: Evidence, call: ast.Call) -> bool:
+    """Whether an argument is a variable of the loop over batches, as it is."""
+    for loop in evidence.source.loops_of(call):
+        targets = set() if isinstance(loop, ast.While) else stored_in(loop.target)
+        again = {name for line in loop.body for name in stored_in(line)}
+        if any(isinstance(part, ast.Name) and part.id in targets - again for part in call.args):
+            return True
+    return False
+
+
+def _is_right_for(coded: Callable[[Sequence[int]], list[float]], ask: Ask) -> bool:
+    """Whether a function gives the overlaps of boxes in this form, of a box with itself and with another one."""
+    for form in _BOX_FORMS:
+        overlaps = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE)]
+        if all(len(numbers) == 1 for numbers in overlaps):
+            (itself,), (beside,) = overlaps
+            if abs(itself - 1) < _CLOSE and abs(beside - _THIRD) < _CLOSE:
+                return True
+    return False
 
 
 def _overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.eval.metrics.accumulated import SCORES, objects_of
 from striate.doctor.checks.eval.metrics.accuracies import knows_padding, right_zeros, wrong_accuracy
 from striate.doctor.checks.eval.metrics.concordance import wrong_concordance
-from striate.doctor.checks.eval.metrics.detections import wrong_detection_metrics
+from striate.doctor.checks.eval.metrics.detections import corners_expected, wrong_detection_metrics
 from striate.doctor.checks.eval.metrics.known_inputs import NO_SCORES, functions_of, is_used
 from striate.doctor.checks.eval.metrics.neighbors import wrong_precision
 from striate.doctor.checks.eval.metrics.perfect_predictions import (
@@ -52,6 +52,7 @@ def wrong_metrics(evidence: Evidence) -> Iterator[Finding]:
         for node, function in functions_of(evidence.source, needed):
             if evidence.source.calls(node.name):
                 yield from wrong_detection_metrics(node, function)
+                yield from corners_expected(evidence, node, function)
             yield from wrong_top_k(evidence.source, node, function)
     for node, function in functions_of(evidence.source):
         yield from wrong_precision(node, function)

@@ -96,7 +96,7 @@ def absent_classes_finding(
         return None
     classes, predicted = (
         int(targets.max()) + 1,
-        torch.full_like(targets, int(targets.mode().values.flatten().mode()[0])),
+        torch.full_like(targets, int(targets.flatten().mode().values)),
     )
     tables = torch.stack([ratios(one, other, classes) for one, other in zip(predicted, targets, strict=True)])
     for kind in kinds:
