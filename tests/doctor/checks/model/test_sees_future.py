@@ -92,3 +92,22 @@ def test_targets_that_are_not_shifted(both: bool, shift: int, inner: bool, found
 
     told = said(CHECK, Reader(both), data, step=step, optimizer=quick_adam)
     assert ["the same position" in one.measured for one in told] == [True] * found
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_step_that_evaluates_first_is_asked_before_training(both: bool) -> None:
+    """As each fiftieth one does: the outputs that come first are those of other words."""
+    torch.manual_seed(0)
+    words, held = torch.randint(1, 20, (64, 9)), torch.randint(1, 20, (32, 8))
+    data = DataLoader(TensorDataset(words[:, :8], words[:, 1:]), 32)
+    model = Reader(both)
+    model.register_buffer("steps", torch.zeros(()))
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        if net.steps:
+            net(held)
+        net.steps += 1
+        return stepped(functional.cross_entropy(net(batch[0]).flatten(0, 1), batch[1].flatten()), optimizer)
+
+    told = said(CHECK, model, data, step=step, optimizer=quick_adam)
+    assert ["later tokens" in one.measured for one in told] == [True] * both

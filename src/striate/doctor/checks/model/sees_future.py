@@ -14,6 +14,7 @@ from striate.doctor.evidence.predictions import predict
 from striate.doctor.evidence.token_targets import SAME as SAME_TOKENS
 from striate.doctor.evidence.token_targets import next_token_targets
 from striate.doctor.setup.batch import Path, altered, leaf
+from striate.doctor.setup.replicas import Replica
 from striate.records import Finding
 from striate.wording import percent
 
@@ -72,9 +73,14 @@ def _not_shifted(evidence: Evidence) -> Finding | None:
 
 
 def _moved_before(evidence: Evidence, batch: Any, path: Path, place: int) -> float:
-    """By how many standard deviations outputs at positions before `place` change if all tokens from `place` on do."""
-    moved, scale = outputs_moved(evidence, batch, path, lambda tokens: others_behind(tokens, place))
-    return float(moved[:, :place].amax() / scale)
+    """By how many standard deviations outputs at positions before `place` change if all tokens from `place` on do.
+    Raises NoEvidence if no output changes."""
+    # The step after the trial may evaluate first, as each fiftieth one does: its outputs are those of other batches.
+    for replica in (evidence.trial.replica, evidence.fresh):
+        moved, scale = outputs_moved(evidence, batch, path, lambda tokens: others_behind(tokens, place), replica)
+        if bool(moved.any()):
+            return float(moved[:, :place].amax() / scale)
+    raise NoEvidence("no output changes with later tokens")
 
 
 def others_behind(tokens: torch.Tensor, place: int) -> torch.Tensor:
@@ -86,14 +92,20 @@ def others_behind(tokens: torch.Tensor, place: int) -> torch.Tensor:
 
 
 def outputs_moved(
-    evidence: Evidence, batch: Any, path: Path, change: Callable[[torch.Tensor], torch.Tensor]
+    evidence: Evidence,
+    batch: Any,
+    path: Path,
+    change: Callable[[torch.Tensor], torch.Tensor],
+    replica: Replica | None = None,
 ) -> tuple[torch.Tensor, float]:
-    """The absolute change of the outputs (samples, positions, classes) if one tensor of the batch is changed, and their
-    standard deviation. Raises NoEvidence where outputs are not reproducible or have no axis of positions."""
+    """The absolute change of the outputs (samples, positions, classes) of a replica, by default the trial's, if one
+    tensor of the batch is changed, and their standard deviation. Raises NoEvidence where outputs are not reproducible
+    or have no axis of positions."""
+    asked = evidence.trial.replica if replica is None else replica
 
     def outputs(change: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         changed = altered(batch, path, change)
-        return _by_position(predict(evidence.setup, evidence.trial.replica, [changed]).outputs, batch, path)
+        return _by_position(predict(evidence.setup, asked, [changed]).outputs, batch, path)
 
     before, after, again, after_again = (outputs(one) for _ in range(2) for one in (torch.clone, change))
     known = before.isfinite() & after.isfinite()  # excluded classes have a score of minus infinity
