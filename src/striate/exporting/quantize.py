@@ -79,8 +79,9 @@ class Quantized:
         """Both metrics and their difference with its interval."""
         metric, ends = metric_named(self.metric), self.lead.interval
         factor, unit = metric.lead
-        low, high = ("", "") if ends is None else (number(factor * end, 3) for end in (ends.low, ends.high))
-        span = "" if ends is None else f" ({low} to {high}, {ends.method})"
+        span = ""
+        if ends is not None:
+            span = f" ({number(factor * ends.low, 3)} to {number(factor * ends.high, 3)}, {ends.method})"
         return (
             f"{metric.name} {metric.text(self.int8)} in int8, {metric.text(self.fp32)} in fp32, "
             f"difference {number(factor * self.lead.value, 3)}{unit}{span}, {several(self.n, 'validation sample')}"

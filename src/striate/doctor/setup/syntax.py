@@ -87,6 +87,15 @@ def argument(node: ast.Call, place: int, name: str) -> ast.expr | None:
     return named if named is not None else node.args[place] if place < len(node.args) else None
 
 
+def defaults_of(function: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> dict[str, ast.expr]:
+    """The default values of a function's parameters, by name."""
+    parameters = function.args
+    positional = [part.arg for part in (*parameters.posonlyargs, *parameters.args)]
+    found = dict(zip(reversed(positional), reversed(parameters.defaults), strict=False))
+    by_keyword = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
+    return found | {part.arg: value for part, value in by_keyword if value is not None}
+
+
 def assigned(statement: ast.AST) -> Iterator[tuple[ast.AST, ast.expr]]:
     """The targets of an assignment, each with the assigned expression: two for `a, b = x, y`."""
     if isinstance(statement, ast.Assign):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from striate.doctor.setup.script_source import Function, ScriptSource, Site
-from striate.doctor.setup.syntax import called, names_in, nodes_in
+from striate.doctor.setup.syntax import called, defaults_of, names_in, nodes_in
 
 _EVALUATION = re.compile(r"(?<![a-z])(val|valid|validation|test|dev|eval|evaluation|holdout)(?![a-z])")
 
@@ -43,10 +43,7 @@ def phases_in_training(source: ScriptSource, modes: list[Site]) -> Iterator[Phas
 
 def _calls(source: ScriptSource, function: Function) -> Iterator[tuple[str, dict[str, Any]]]:
     """Calls of a function, each with the parameters whose values are known, from arguments or defaults."""
-    parameters, positional = function.args, [*function.args.posonlyargs, *function.args.args]
-    defaults = dict(zip([part.arg for part in reversed(positional)], reversed(parameters.defaults), strict=False))
-    by_keyword = zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True)
-    defaults |= {part.arg: value for part, value in by_keyword if value}
+    defaults = defaults_of(function)
     for site in source.calls_of(function):
         if any(isinstance(part, ast.Starred) for part in site.node.args):
             continue

@@ -15,7 +15,7 @@ from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import leaves
 from striate.doctor.setup.script_source import Function, ScriptSource, Site
-from striate.doctor.setup.syntax import called, is_operation, names_in, nodes_in
+from striate.doctor.setup.syntax import called, defaults_of, is_operation, names_in, nodes_in
 
 _OF_BYTES = (255, 255**2)
 _OF_SHARES = 1.01
@@ -96,11 +96,7 @@ def _formula_around(source: ScriptSource, site: Site) -> ast.expr:
 def _defaults(function: Function | None, named: set[str]) -> Iterator[ast.expr]:
     """The default values of the named parameters of a function."""
     if function is not None:
-        parameters = [*function.args.posonlyargs, *function.args.args]
-        with_default = parameters[len(parameters) - len(function.args.defaults) :]
-        pairs = [*zip(with_default, function.args.defaults, strict=True)]
-        pairs += [(p, d) for p, d in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True) if d]
-        yield from (default for parameter, default in pairs if parameter.arg in named)
+        yield from (default for name, default in defaults_of(function).items() if name in named)
 
 
 def _is_peak(node: ast.AST) -> bool:

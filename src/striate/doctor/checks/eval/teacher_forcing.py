@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, last_name, names_in, nodes_in
+from striate.doctor.setup.syntax import assigned, called, defaults_of, last_name, names_in, nodes_in
 from striate.records import Finding
 
 _RATIO = re.compile(r"teacher|forcing|(^|_)tf(_(ratio|prob|rate|p))?$", re.IGNORECASE)
@@ -45,14 +45,9 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _ratio_of(function: ast.FunctionDef) -> tuple[str, ast.expr | None]:
     """The parameter that says how often the true previous step is shown, and its default; an empty name without one."""
-    args = function.args
-    ordered = [*args.posonlyargs, *args.args]
-    defaults = dict(zip(reversed([part.arg for part in ordered]), reversed(args.defaults), strict=False))
-    defaults |= {
-        part.arg: value for part, value in zip(args.kwonlyargs, args.kw_defaults, strict=True) if value is not None
-    }
-    name = next((part.arg for part in [*ordered, *args.kwonlyargs] if _RATIO.search(part.arg)), "")
-    return name, defaults.get(name)
+    parameters = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+    name = next((part.arg for part in parameters if _RATIO.search(part.arg)), "")
+    return name, defaults_of(function).get(name)
 
 
 def _is_drawn_by(function: ast.FunctionDef, ratio: str) -> bool:

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.batch import is_binary
 from striate.doctor.setup.script_source import CONCATENATIONS, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, last_name, nodes_in, receiver_of
+from striate.doctor.setup.syntax import assigned, called, defaults_of, last_name, nodes_in, receiver_of
 from striate.records import Finding
 
 _DEEPEST = 3
@@ -82,16 +82,8 @@ def _is_number_by_default(source: ScriptSource, node: ast.Compare) -> bool:
     function = source.function_of(node)
     if function is None or not isinstance(node.left, ast.Name):
         return False
-    parameters = function.args
-    behind = [*parameters.posonlyargs, *parameters.args][-len(parameters.defaults) :] if parameters.defaults else []
-    pairs = (
-        *zip(behind, parameters.defaults, strict=True),
-        *zip(parameters.kwonlyargs, parameters.kw_defaults, strict=True),
-    )
-    return any(
-        parameter.arg == node.left.id and isinstance(default, ast.Constant) and isinstance(default.value, int | float)
-        for parameter, default in pairs
-    )
+    default = defaults_of(function).get(node.left.id)
+    return isinstance(default, ast.Constant) and isinstance(default.value, int | float)
 
 
 def _gives_probabilities(evidence: Evidence) -> bool:

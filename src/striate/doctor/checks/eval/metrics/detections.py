@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import permutations, product
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -42,10 +42,7 @@ def wrong_detection_metrics(node: ast.FunctionDef, function: Callable[..., Any])
     """Findings for an overlap of boxes that do not overlap, and an average precision that ranks the lowest score
     first."""
 
-    def ask(*args: Any) -> tuple[float, ...]:
-        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
-            return numbers_for(function, *args)
-
+    ask = _asking(function)
     parameters = [part.arg for part in node.args.args[: needed_by(node)]]
     apart = _overlap_of_boxes_apart(node.name, ask) if len(parameters) == 2 else None
     if apart is not None:
@@ -76,9 +73,6 @@ def corners_expected(evidence: Evidence, node: ast.FunctionDef, function: Callab
     """The finding for an overlap of boxes (left, top, right, bottom) that is given the boxes of the batch, which are no
     corners: the right edge of many is left of the left one."""
 
-    def ask(*args: Any) -> tuple[float, ...]:
-        return numbers_for(function, *args)
-
     y = None
     with suppress(NoEvidence):
         y = evidence.val_samples.y if _OVERLAP.search(node.name) else None
@@ -86,7 +80,7 @@ def corners_expected(evidence: Evidence, node: ast.FunctionDef, function: Callab
         return
     reversed_ = float(((y[:, 2] < y[:, 0]) | (y[:, 3] < y[:, 1])).double().mean())
     call = next((site.node for site in evidence.source.calls(node.name) if _is_given_batch(evidence, site.node)), None)
-    if reversed_ < _REVERSED or call is None or not _is_right_for(_corners, ask):
+    if reversed_ < _REVERSED or call is None or _apart_if_right(_corners, _asking(function)) is None:
         return
     yield wrong_metric(
         call.lineno,
@@ -112,15 +106,12 @@ def _is_given_batch(evidence: Evidence, call: ast.Call) -> bool:
     return False
 
 
-def _is_right_for(coded: Callable[[Sequence[int]], list[float]], ask: Ask) -> bool:
-    """Whether a function gives the overlaps of boxes in this form, of a box with itself and with another one."""
-    for form in _BOX_FORMS:
-        overlaps = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE)]
-        if all(len(numbers) == 1 for numbers in overlaps):
-            (itself,), (beside,) = overlaps
-            if abs(itself - 1) < _CLOSE and abs(beside - _THIRD) < _CLOSE:
-                return True
-    return False
+def _asking(function: Callable[..., Any]) -> Ask:
+    def ask(*args: Any) -> tuple[float, ...]:
+        with np.errstate(all="ignore"), warnings.catch_warnings(action="ignore"):
+            return numbers_for(function, *args)
+
+    return ask
 
 
 def _overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
@@ -128,13 +119,21 @@ def _overlap_of_boxes_apart(name: str, ask: Ask) -> float | None:
     of a box with itself and with an overlapping one must be right."""
     if not _OVERLAP.search(name):
         return None
-    for coded, form in product((_corners, _centered, _sized), _BOX_FORMS):
+    known = (_apart_if_right(coded, ask) for coded in (_corners, _centered, _sized))
+    apart = next((overlap for overlap in known if overlap is not None), 0.0)
+    return apart if apart > _SOME else None
+
+
+def _apart_if_right(coded: Callable[[Sequence[int]], list[float]], ask: Ask) -> float | None:
+    """The overlap of boxes that are apart on both axes; None where a function is not right for a box in this form with
+    itself and with an overlapping one."""
+    for form in _BOX_FORMS:
         overlaps = [ask(form(coded(_BOX)), form(coded(other))) for other in (_BOX, _BESIDE, _APART)]
         if any(len(numbers) != 1 for numbers in overlaps):
             continue
         itself, beside, apart = (numbers[0] for numbers in overlaps)
         if abs(itself - 1) < _CLOSE and abs(beside - _THIRD) < _CLOSE:
-            return apart if apart > _SOME else None
+            return apart
     return None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import Function, ScriptSource
-from striate.doctor.setup.syntax import assigned, called, is_operation, nodes_in
+from striate.doctor.setup.syntax import assigned, called, defaults_of, is_operation, nodes_in
 from striate.records import Finding
 
 _RECONSTRUCTION = ("mse_loss", "l1_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -125,11 +125,7 @@ def _by_default(source: ScriptSource, weight: ast.expr) -> float | None:
     function = source.function_of(weight)
     if not isinstance(function, ast.FunctionDef) or not isinstance(weight, ast.Name):
         return None
-    optional = function.args.args[len(function.args.args) - len(function.args.defaults) :]
-    pairs = zip(
-        [*optional, *function.args.kwonlyargs], [*function.args.defaults, *function.args.kw_defaults], strict=True
-    )
-    value = next((source.value(default) for part, default in pairs if part.arg == weight.id), None)
+    value = source.value(defaults_of(function).get(weight.id))
     return float(value) if isinstance(value, int | float) else None
 
 
