@@ -13,6 +13,7 @@ from striate.doctor.checks.data.moved.mirrored_by_loader import left_by_loader
 from striate.doctor.checks.data.moved.mirrored_by_step import left_by_step
 from striate.doctor.checks.data.moved.mismatched_crops import mismatched_crops
 from striate.doctor.checks.data.moved.moved_draws import left_in_draws
+from striate.doctor.checks.data.moved.resized_alone import resized_alone
 from striate.doctor.checks.data.moved.rotated_masks import rotated_masks
 from striate.doctor.checks.data.moved.shifted_places import left_when_shifted
 from striate.doctor.checks.data.moved.sides_in_texts import left_in_texts
@@ -60,6 +61,7 @@ _RULES: tuple[Rule, ...] = (
     left_by_loader,
     left_when_shifted,
     left_of_sequences,
+    resized_alone,
     rotated_masks,
     blended_masks,
     left_in_texts,
@@ -69,5 +71,5 @@ _RULES: tuple[Rule, ...] = (
 LEFT_BEHIND = Check(
     codes=("data.targets-left-behind",),
     run=_left_behind,
-    explains="data.label-noise data.labels-random data.augmentation fit.*",
+    explains="data.label-noise data.labels-random data.augmentation data.target-scale fit.*",
 )
