@@ -23,21 +23,25 @@ from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.observe.torch_calls import function_name, torch_functions
 
-_INITIALIZED = (nn.modules.conv._ConvNd, nn.Linear)
+INITIALIZED = (nn.modules.conv._ConvNd, nn.Linear)
 
 
 def with_fresh_weights(evidence: Evidence, scheme: str) -> Progress | None:
     """The progress of the setup with the weights of convolutional and linear layers initialized by `scheme`, `he` or
     `glorot`, and their biases zero; None where there are no such layers."""
-    if not any(isinstance(part, _INITIALIZED) for part in evidence.fresh.model.modules()):
+    if not any(isinstance(part, INITIALIZED) for part in evidence.fresh.model.modules()):
         return None
-    trial = evidence.variant(f"initialized by {scheme}", Change(prepare=lambda replica: _initialize(replica, scheme)))
-    return evidence.progress_of(trial)
+    return evidence.progress_of(fresh_weights(evidence, scheme))
+
+
+def fresh_weights(evidence: Evidence, scheme: str) -> Trial:
+    """The trial of `with_fresh_weights`."""
+    return evidence.variant(f"initialized by {scheme}", Change(prepare=lambda replica: _initialize(replica, scheme)))
 
 
 def _initialize(replica: Replica, scheme: str) -> None:
     generator = torch.Generator().manual_seed(0)
-    layers = [part for part in replica.model.modules() if isinstance(part, _INITIALIZED)]
+    layers = [part for part in replica.model.modules() if isinstance(part, INITIALIZED)]
     with torch.no_grad():
         for layer in layers:
             weight = layer.weight

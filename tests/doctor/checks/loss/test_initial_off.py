@@ -30,6 +30,18 @@ def test_first_predictions_that_are_too_confident() -> None:
     assert "model[3].weight, std=0.01" in found.remedy
 
 
+def test_weights_that_are_large_in_all_layers() -> None:
+    model = perceptron()
+    for layer in (model[1], model[3]):
+        nn.init.normal_(layer.weight, std=2.0)
+    (found,) = asked(INITIAL_OFF, model, digits(), loss=LOSS, optimizer=sgd(model))
+    assert found.where == "model[1] and model[3]"
+    assert "times as large as those of Kaiming's initialization" in found.measured
+    assert "nn.init.kaiming_normal_(model[1].weight)" in found.remedy
+    eval(found.remedy.split("`")[1].split(";")[0], {"nn": nn, "model": model})
+    assert float(model[1].weight.std()) < 0.5
+
+
 def test_usual_first_weights_are_sure_enough() -> None:
     model = perceptron()
     nn.init.kaiming_normal_(model[-1].weight)

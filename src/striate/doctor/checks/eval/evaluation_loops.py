@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called, is_operation, names_in, receiver_of
@@ -67,8 +67,9 @@ def after_loop(source: ScriptSource, loop: ast.For, name: str) -> list[ast.AST]:
 
 def size_of(loader: DataLoader) -> tuple[int, int] | None:
     """Number of samples and batches of a loader; None for streams, which have no length."""
+    given = loader.sampler if isinstance(loader.sampler, SubsetRandomSampler) else loader.dataset
     try:
-        return len(loader.dataset), len(loader)  # type: ignore[arg-type]
+        return len(given), len(loader)  # type: ignore[arg-type]
     except TypeError:
         return None
 

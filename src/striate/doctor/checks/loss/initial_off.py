@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.model.heads import python_path
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import are_of_batch
 from striate.doctor.evidence.evidence import Evidence
@@ -16,16 +18,19 @@ from striate.doctor.evidence.learning import trains_a_part
 from striate.doctor.evidence.quality import Quality, form_of, quality
 from striate.doctor.evidence.step_trace import WHOLE
 from striate.doctor.evidence.trial import Change
+from striate.doctor.evidence.trial_variants import INITIALIZED, fresh_weights
 from striate.doctor.setup.replicas import Replica
 from striate.observe.interventions import change_output
 from striate.records import Finding
-from striate.wording import percent, several
+from striate.wording import listed_names, percent, several
 
 _ABOVE = 3.0
 _FAR_ABOVE = 7.0
 _DEVIATION = 10.0
 _LESS = 0.85
 _MUCH_LESS = 0.6
+_LARGE = 3.0
+"""How many times as large as Kaiming's weights those of a layer are that is initialized anew."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
@@ -60,13 +65,19 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if layer is not None:
         smaller = Change(prepare=_smaller_layer(layer.name, 2 * deviation))
         tried.append(evidence.variant("smaller last weights", smaller))
+    large = _large_layers(evidence.fresh.model)
+    usual = fresh_weights(evidence, "he") if set(large) - {layer.name if layer is not None else ""} else None
+    tried += [] if usual is None else [usual]
     better = min((trial for trial in tried if trial.rows), key=lambda trial: _mean(trial.losses), default=None)
     if better is None or better.error is not None or not _mean(better.losses) < _needed_ratio(known) * _mean(own):
         return
-    by_weights = layer is not None and better is tried[-1]
-    where = layer.name if layer is not None and by_weights else "the network's outputs"
+    last = layer.name if layer is not None and better is tried[1] else None
+    where, how = last or "the network's outputs", f"outputs that are {2 * deviation:.3g} times smaller at first"
+    if better is usual:
+        where, how = listed_names(list(large)), "Kaiming's initialization"
+        text += f"; the weights are up to {max(large.values()):.3g} times as large as those of Kaiming's initialization"
     measured = (
-        f"{text}; with outputs that are {2 * deviation:.3g} times smaller at first, the loss after "
+        f"{text}; with {how}, the loss after "
         f"{several(len(better.losses), 'step')} is {better.level():.3g} instead of {evidence.trial.level():.3g}, "
         f"and its mean over the steps is {_mean(better.losses):.3g} instead of {_mean(own):.3g}"
     )
@@ -79,7 +90,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         limit=f"{begin}, and a mean loss of the trial that falls to {percent(_needed_ratio(known), 0)} once the first "
         "outputs are divided by twice their standard deviation",
         why="The first steps are spent on correcting confident predictions of random weights.",
-        remedy=_remedy(layer.name if layer is not None and by_weights else None),
+        remedy=_remedy(last) if better is not usual else _usual_weights(large),
     )
 
 
@@ -172,6 +183,19 @@ def _smaller_layer(name: str, number: float) -> Any:
 
 def _mean(losses: list[float]) -> float:
     return sum(losses) / max(len(losses), 1) if all(map(math.isfinite, losses)) else math.inf
+
+
+def _large_layers(model: nn.Module) -> dict[str, float]:
+    """The trained linear and convolutional layers whose weights are far larger than those of Kaiming's initialization,
+    each with how many times."""
+    layers = [(name, part.weight) for name, part in model.named_modules() if isinstance(part, INITIALIZED)]
+    times = {name: float(w.detach().float().std()) * (w[0].numel() / 2) ** 0.5 for name, w in layers if w.requires_grad}
+    return {name: ratio for name, ratio in times.items() if ratio > _LARGE}
+
+
+def _usual_weights(layers: Collection[str]) -> str:
+    commands = "; ".join(f"nn.init.kaiming_normal_({python_path(name, 'model')}.weight)" for name in layers)
+    return f"initialize the weights by the number of their inputs: `{commands}`"
 
 
 def _remedy(layer: str | None) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from for_checks.asked import adam, asked, digits, perceptron, read, stepped
 from for_checks.claims import Pooled, codes_of_graphs, graphs_of_kinds
@@ -850,6 +850,14 @@ def test_what_drop_last_leaves_out_is_not_counted() -> None:
     assert codes_of_script(text, names, WRONG_COUNT) == []
     names["val_loader"] = DataLoader(data, 20, drop_last=True)
     assert codes_of_script(text, names, WRONG_COUNT) == ["eval.wrong-count"]
+
+
+@pytest.mark.parametrize(("divisor", "right"), [("len(val_loader.sampler)", True), ("len(val_loader.dataset)", False)])
+def test_what_a_sampler_leaves_out_is_not_counted(divisor: str, right: bool) -> None:
+    names = values()
+    names["val_loader"] = DataLoader(names["val_loader"].dataset, 20, sampler=SubsetRandomSampler(range(40)))
+    text = SCRIPT.replace("correct / total", f"correct / {divisor}")
+    assert codes_of_script(text, names, WRONG_COUNT) == ["eval.wrong-count"] * (not right)
 
 
 @pytest.mark.parametrize(("batch", "right"), [(61, True), (20, False)])

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, SubsetRandomSampler
 
 from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, batch_size_of, evaluation_loops, size_of
@@ -19,6 +19,8 @@ from striate.records import Finding
 from striate.wording import several
 
 _BATCHES = re.compile("batch|loader")
+_EACH_ONCE = (SequentialSampler, RandomSampler, SubsetRandomSampler)
+"""Samplers that give each of their samples once."""
 _SIZE = re.compile(r"len\((\w+)\)|(\w+)\.size\((?:dim=)?0\)|(\w+)\.shape\[0\]")
 _LOSSES = (
     *("cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy"),
@@ -80,6 +82,8 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                     continue
                 if number == samples:
                     what = f"of which `drop_last` leaves out {samples - seen:,}"
+                elif isinstance(loader.sampler, SubsetRandomSampler) and number > seen:
+                    what = "more than its sampler gives"
                 elif by_full:
                     what = f"{batch_size_of(loader)} for each batch, of which the last is smaller"
                 elif number == batches:
@@ -137,7 +141,7 @@ def _counted_loops(source: ScriptSource) -> Iterator[tuple[ast.For, DataLoader, 
     and the numbers of samples and batches."""
     for loop, loader, known in evaluation_loops(source):
         counted = size_of(loader)
-        if counted is not None and type(loader.sampler).__name__ in ("SequentialSampler", "RandomSampler"):
+        if counted is not None and type(loader.sampler) in _EACH_ONCE:
             yield loop, loader, known, *counted
 
 
