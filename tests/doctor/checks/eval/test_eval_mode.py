@@ -319,6 +319,33 @@ features = extract()
     assert list(found(text, names, [MODE])) == ["eval.mode"]
 
 
+@pytest.mark.parametrize(
+    ("name", "inside", "right"),
+    [
+        ("predict", "model(image[None])", False),
+        ("predict", "model.eval()(image[None])", True),
+        ("predict", "model(torch.randn(1, 1, 8, 8))", True),  # what a generator makes of noise
+        ("show_samples", "model(image[None])", True),
+    ],
+)
+def test_a_function_may_predict_one_image_at_a_time(name: str, inside: str, right: bool) -> None:
+    text = f"""
+model.train()
+for epoch in range(5):
+    for x, y in loader:
+        optimizer.zero_grad()
+        criterion(model(x), y).backward()
+        optimizer.step()
+
+def {name}(image):
+    with torch.no_grad():
+        return {inside}.argmax(1)
+
+predictions = [{name}(image) for image in images]
+"""
+    assert list(found(text, values(), [MODE])) == ["eval.mode"] * (not right)
+
+
 OF_ALL_NODES = """
 class Graph(torch.nn.Module):
     def forward(self, x):

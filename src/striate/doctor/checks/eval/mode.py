@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 
 from torch import nn
@@ -17,6 +18,8 @@ from striate.wording import listed_names
 
 _NO_GRADIENTS = ("no_grad", "inference_mode")
 _DROPOUTS = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+_DRAWS = re.compile("sample|generate|noise|draw", re.IGNORECASE)
+"""Names of functions that draw new samples, which batch norm may show as in training."""
 _BRANCHES = (ast.If, ast.For, ast.While, ast.Try)
 _ACTIVE = (
     "Dropout still drops units, and batch norm uses the statistics of the evaluated batches: the accuracy is not that "
@@ -227,9 +230,13 @@ def _evaluation_loop(source: ScriptSource) -> ast.For | None:
 
 
 def _run_without_gradients(source: ScriptSource) -> ast.FunctionDef | None:
-    """A function that runs a network without gradients, and that the training loop does not call."""
+    """A function that runs a network without gradients, and that the training loop does not call. In one with a block
+    of its own for that, random inputs are left out, as for a generator whose samples are shown."""
     for node in source.nodes(ast.FunctionDef):
-        if _without_gradients(node):
+        blocks = [part for part in nodes_in(node, ast.With) if _without_gradients(part)]
+        drawn = any(called(part).startswith("rand") for part in nodes_in(node, ast.Call)) or _DRAWS.search(node.name)
+        runs_network = any(source.runs_network(part) for part in nodes_in(blocks))
+        if _without_gradients(node) or (runs_network and not drawn):
             sites = source.calls_of(node)
             runs = any(_runs(source, part) or _calls_method(source, part) for part in ast.walk(node))
             if runs and sites and not any(_in_each_batch(source, site) for site in sites):
