@@ -56,16 +56,30 @@ def test_scores_of_minus_infinity_move_by_nothing(looks: bool) -> None:
 
 
 class Reader(nn.Module):
-    """Scores of words; `both`: reads from both ends."""
+    """Scores of words; `both`: reads from both ends; `decodes`: reads at each position the word before."""
 
-    def __init__(self, both: bool) -> None:
+    def __init__(self, both: bool, decodes: bool = False) -> None:
         super().__init__()
+        self.decodes = decodes
         self.words, self.read = nn.Embedding(20, 8), nn.GRU(8, 8, batch_first=True, bidirectional=both)
         self.out = nn.Linear(16 if both else 8, 20)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([torch.zeros_like(x[:, :1]), x[:, :-1]], 1) if self.decodes else x
         scores: Tensor = self.out(self.read(self.words(x))[0])
         return scores
+
+
+def test_a_decoder_shifts_its_targets_by_itself() -> None:
+    torch.manual_seed(0)
+    words = torch.randint(1, 20, (64, 9))
+    data = DataLoader(TensorDataset(words, words), 32)
+
+    def step(net: nn.Module, batch: Any, optimizer: Any, loss: Any) -> Tensor:
+        return stepped(functional.cross_entropy(net(batch[0]).flatten(0, 1), batch[1].flatten()), optimizer)
+
+    assert not said(CHECK, Reader(False, decodes=True), data, step=step, optimizer=quick_adam)
+    assert said(CHECK, Reader(False), data, step=step, optimizer=quick_adam)
 
 
 @pytest.mark.each_nth(1)

@@ -10,6 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.common import score
+from striate.doctor.checks.data.labels.too_few import are_drawn_often, weights_of_few
 from striate.doctor.diagnosis import Picture
 from striate.doctor.evidence.calls import watch_steps
 from striate.doctor.evidence.clock import NoEvidence
@@ -31,6 +32,8 @@ _BETWEEN = "of the variance of the targets is between stretches of batch length 
 
 
 def _run(evidence: Evidence) -> Iterable[Finding]:
+    if weights_of_few(evidence.setup.train) and are_drawn_often(evidence.setup.train, evidence.samples.inputs):
+        raise NoEvidence("a sampler draws a few samples alone, which `data.too-few` reports")
     numbers, what = _numbers(evidence)
     found = list(_findings(evidence, numbers, what))
     if not found and what == "target" and (classes := _step_classes(evidence)) is not None:

@@ -51,15 +51,16 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 def _not_shifted(evidence: Evidence) -> Finding | None:
     """The finding for targets that are the tokens at their own positions, of a network that reads only tokens up to
-    there, like one that predicts the next token; None for others, such as one that reads all to reconstruct them."""
+    there, like one that predicts the next token; None for others, such as one that reads all to reconstruct them, or a
+    decoder that gives each output the token before."""
     found = next_token_targets(evidence, own=True)
     if found is None:
         return None
     batch, path, tokens = found
     place = tokens.shape[1] // 2
     moved, scale = outputs_moved(evidence, batch, path, lambda tokens: others_behind(tokens, place))
-    if float(moved[:, :place].amax() / scale) >= CHANGED or float(moved[:, place:].amax() / scale) < CHANGED:
-        return None
+    if float(moved[:, :place].amax() / scale) >= CHANGED or float(moved[:, place].amax() / scale) < CHANGED:
+        return None  # where the output at a position does not read the token there, the network shifts tokens by itself
     return CHECK.finding(
         severity="error",
         where="the targets",

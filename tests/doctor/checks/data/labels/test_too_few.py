@@ -18,6 +18,7 @@ from striate.doctor.causes import sort_out
 from striate.doctor.checks.data.labels.imbalance import IMBALANCE
 from striate.doctor.checks.data.labels.missing_class import MISSING_CLASS
 from striate.doctor.checks.data.labels.too_few import TOO_FEW
+from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
@@ -195,7 +196,9 @@ def test_augmentation_does_not_hide_that_few_samples_are_drawn(weights: int, sai
     loader, val = DataLoader(Shifting(y), 32, sampler=sampler), DataLoader(Shifting(y), 64)
     found = [one for check in (MISSING_CLASS, TOO_FEW) for one in asked(check, model, loader, val=val)]
     assert [one.code for one in found] == said
-    if weights == 10:
+    if weights == 10:  # all of one class
+        with pytest.raises(NoEvidence, match="a sampler draws a few samples alone"):
+            asked(NOT_SHUFFLED, model, loader, val=val)
         assert "10 different training samples in 320 draws" in found[0].measured
 
 
@@ -236,6 +239,6 @@ class Digits(Dataset[Any]):
 
 @pytest.mark.parametrize("size", [16, 1])
 def test_a_length_in_batches_leaves_most_samples_out(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Digits, "__module__", "__main__")
+    monkeypatch.setattr(Digits, "__module__", "script_of_a_user")
     found = asked_in_script(TOO_FEW, perceptron(), DataLoader(Digits(size), 8), loss=nn.CrossEntropyLoss())
     assert [(one.code, one.where) for one in found] == [("data.too-few", "`Digits.__len__`")] * (size > 1)
