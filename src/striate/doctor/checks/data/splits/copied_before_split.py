@@ -1,5 +1,5 @@
-"""`data.leak` by code: are variants of samples, or columns that depend on the targets of all samples, made before the
-split? A comparison of samples does not find these."""
+"""`data.leak` by code: are variants of samples, overlapping windows, or columns that depend on the targets of all
+samples, made before the split? A comparison of samples does not find these."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
+from striate.doctor.checks.data.splits.overlapping_windows import lists_of_windows, makes_windows
 from striate.doctor.checks.data.splits.sample_variants import are_sample_variants
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import CONCATENATIONS, Function, ScriptSource
 from striate.doctor.setup.syntax import (
     argument,
+    assigned,
     called,
     is_constant,
     names_in,
@@ -42,13 +44,20 @@ _DRAWN = ("randperm", "permutation")
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     variants = {one for tree in source.trees.values() for one in _lists_of_variants(tree)}
+    windows = lists_of_windows(source)
     for node in source.nodes(ast.Assign):
-        copied, fitted = _copied(node, source), _fitted_to_targets(node, source)
-        made = _names(node.targets[0])[:1] if _derives(node.value, variants, whole_only=True) else []
-        named = [*((name, _COPIES) for name in (*copied, *made)), *((name, _TARGETS) for name in fitted)]
+        copied, fitted, first = _copied(node, source), _fitted_to_targets(node, source), _names(node.targets[0])[:1]
+        made = first if _derives(node.value, variants, whole_only=True) else []
+        cut = [
+            _names(target)[0]
+            for target, value in assigned(node)
+            if _names(target) and makes_windows(value, windows, source)
+        ]
+        named = [(name, _COPIES) for name in (*copied, *made)]
+        named += [*((name, _TARGETS) for name in fitted), *((name, _WINDOWS) for name in cut)]
         for name, (done, why) in named:
             split = _split_after(node, name, source)
-            if split is not None:
+            if split is not None and (name not in cut or _at_random(split)):
                 yield _finding(node, split, f"line {node.lineno} {done.format(name=name)}", name, why)
                 return
 
@@ -62,6 +71,17 @@ _TARGETS = (
     "makes columns of `{name}` with the targets of all samples",
     "The columns contain the targets of validation, too: its metrics are too good.",
 )
+_WINDOWS = (
+    "makes `{name}` of windows that overlap",
+    "Windows of validation lie between those of training and have most values in common with them: what is measured is "
+    "not what comes in the future.",
+)
+
+
+def _at_random(split: ast.expr) -> bool:
+    """Whether a split shuffles: not `train_test_split(x, y, shuffle=False)`."""
+    words = split.keywords if isinstance(split, ast.Call) else []
+    return not any(word.arg == "shuffle" and is_constant(word.value, False) for word in words)
 
 
 def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) -> Finding:
@@ -70,7 +90,10 @@ def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) 
         where=f"lines {node.lineno} and {split.lineno}",
         measured=f"{done}, and line {split.lineno}, `{_short_text(split)}`, splits `{name}` into parts afterwards",
         why=why,
-        remedy=Remedy(
+        remedy="validate on the end of the series, and leave a gap of one window: `train_test_split(x, y, "
+        "shuffle=False)`; or split recordings, and cut windows from each part"
+        if why == _WINDOWS[1]
+        else Remedy(
             f"Split first: move line {node.lineno} after line {split.lineno}, and apply it to the training part "
             "only. Transform the other parts with what it learned there."
         ),
@@ -318,7 +341,7 @@ def _derived_names(assigned: list[ast.Assign], known: set[str], *, whole_only: b
     return found
 
 
-def _names(target: ast.expr) -> list[str]:
+def _names(target: ast.AST) -> list[str]:
     parts = target.elts if isinstance(target, ast.Tuple) else [target]
     return [part.id for part in parts if isinstance(part, ast.Name)]
 
