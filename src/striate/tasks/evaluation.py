@@ -198,9 +198,10 @@ def _metric_lines(evaluation: Evaluation) -> list[str]:
         shown = f"{percent(value, 2):>10}" if metric.is_share else f"{number(value):>9}{metric.lead[1]}"
         line = f"  {metric.name:<{wide}}{shown}"
         if (interval := metrics.get(f"{metric.key}_interval")) is not None:
-            line += f"\n    {metric.interval_of}:" if metric.interval_of else "  "
             method = evaluation.interval_method(metric.key)
-            line += f" 95 % interval {_range(metric, interval, ' % to ')} ({method})"
+            ends = f" 95 % interval {_range(metric, interval, ' % to ')} ({method})"
+            beside = "  " if len(line) + len(ends) + 2 <= 80 else f"\n{'':<{wide + 4}}"
+            line += (f"\n    {metric.interval_of}:" if metric.interval_of else beside) + ends
         lines += line.split("\n")
         if f"{metric.key}_one_view" in metrics and "views" in metrics:
             lines.append(f"  {'':<{wide}}{'':>9} with test-time augmentation, {metrics['views']} images each")
