@@ -39,6 +39,7 @@ RANDOM = "train_test_split(x, y, test_size=0.2)"
         (APPENDED.format(positions="n", cut=":20", split=RANDOM), False),
         (APPENDED.format(positions="20, n", cut="i - 20 : i", split="train_test_split(x, y, shuffle=False)"), False),
         (APPENDED.format(positions="20, n", cut="i - 20 : i", split="x[:800], x[820:]"), False),
+        (APPENDED.format(positions="20, n", cut="i - width : i", split=RANDOM), True),  # a width that is not known
         (RETURNED, True),
         (RETURNED.replace("y = windows(", "y = shuffled("), False),
         (RETURNED.replace("train_test_split(x, y)", "parted(x, y)"), False),

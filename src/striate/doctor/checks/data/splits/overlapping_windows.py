@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import assigned, called, is_constant, names_in, nodes_in, receiver_of
+from striate.doctor.setup.syntax import assigned, called, names_in, nodes_in, receiver_of
 
 _SHARED = 2.0
 """The least length of a window, in steps between windows: neighbors have half in common."""
@@ -88,6 +88,6 @@ def _cuts_windows(body: ast.AST, target: ast.expr, positions: ast.expr, source: 
         if all(isinstance(bound, int) for bound in (begin, after, end)):
             if end - begin >= _SHARED * (after - begin) > 0:
                 return True
-        elif step == 1 and isinstance(cut.lower, ast.Name) and not is_constant(cut.upper, 1):
+        elif step == 1 and any(isinstance(bound, ast.Name) for bound in (cut.lower, cut.upper)):
             return True
     return False

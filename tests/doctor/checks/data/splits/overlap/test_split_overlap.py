@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 
 from for_checks.asked import asked_in_script, digits, perceptron, read
 from for_checks.scripts import SCRIPT, codes_of_script, found, source_of, values
+from striate.doctor.checks.data.splits.overlap.named_parts import positions
 from striate.doctor.checks.data.splits.overlap.split_overlap import SPLIT_OVERLAP
 from striate.doctor.evidence.clock import Clock
 from striate.doctor.evidence.evidence import Evidence
@@ -292,3 +293,10 @@ def test_a_loop_that_asks_a_teacher_trains() -> None:
     names = values()
     assert asks in text
     assert not found(text, names | {"teacher": names["model"]}, [SPLIT_OVERLAP])
+
+
+def test_numbers_that_repeat_are_values() -> None:
+    """As of the tokens of a text, of which both parts have the same."""
+    assert positions(torch.arange(40) % 25) == set(range(25))  # drawn with some repeats
+    assert positions(torch.arange(400) % 25) == set()
+    assert positions(torch.arange(400) % 2 == 0) == set(range(0, 400, 2))

@@ -44,4 +44,5 @@ def positions(value: Any) -> set[int]:
     numbers = np.asarray(value)
     if numbers.dtype == bool:
         numbers = numbers.nonzero()[0]
-    return set(numbers.tolist()) if numbers.dtype.kind in "iu" else set()
+    found = set(numbers.tolist()) if numbers.dtype.kind in "iu" else set()
+    return found if 2 * len(found) > len(numbers) else set()  # numbers that mostly repeat are values, such as tokens
