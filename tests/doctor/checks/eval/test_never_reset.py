@@ -52,6 +52,7 @@ learner.fit()
         ("__init__", "for fold in folds: learner.callbacks = [Metrics()]", "object", False),
         ("before_fit", "def anew(metrics): metrics.right = metrics.seen = 0", "object", False),
         ("before_fit", "learner.callbacks = [Metrics()]", "library.Metric", False),  # which may reset it
+        ("before_fit", "learner.callbacks = [Metrics()]", "library.Metrics", False),  # of the name of its subclass
     ],
 )
 def test_counts_of_a_callback_are_set_in_each_epoch(begins: str, more: str, base: str, wrong: bool) -> None:

@@ -202,9 +202,10 @@ def _never_zeroed_by_callbacks(source: ScriptSource) -> Iterator[CountNeverReset
     for owner in classes.values():
         kinds = [owner]
         for kind in kinds:
-            kinds += [classes[last_name(base)] for base in kind.bases if last_name(base) in classes]
+            bases = [classes[name] for base in kind.bases if (name := ast.unparse(base)) in classes]
+            kinds += [base for base in bases if base not in kinds]
         methods = [part for kind in kinds for part in kind.body if isinstance(part, ast.FunctionDef)]
-        if any(last_name(base) not in (*classes, "object") for kind in kinds for base in kind.bases):
+        if any(ast.unparse(base) not in (*classes, "object") for kind in kinds for base in kind.bases):
             continue  # a library's class may set it, as metrics are reset
         for adding, divides in permutations(methods, 2):
             for share, right, seen in _shares_of_right(adding, divides):
