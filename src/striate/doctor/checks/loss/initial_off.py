@@ -201,8 +201,8 @@ def _usual_weights(layers: Collection[str]) -> str:
 def _remedy(layer: str | None) -> str:
     if layer is None:
         return "remove what makes the outputs large, such as a small temperature, or divide the outputs by a constant"
-    parameter = "" if layer == WHOLE else "".join(f"[{n}]" if n.isdigit() else f".{n}" for n in layer.split("."))
-    small = f"`nn.init.normal_(model{parameter}.weight, std=0.01)` and a bias of zero"
+    path = "model" if layer == WHOLE else python_path(layer, "model")
+    small = f"`nn.init.normal_({path}.weight, std=0.01)` and a bias of zero"
     return f"initialize the last layer with small weights, {small}, and remove factors on its outputs"
 
 
