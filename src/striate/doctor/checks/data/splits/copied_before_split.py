@@ -55,10 +55,11 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         ]
         named = [(name, _COPIES) for name in (*copied, *made)]
         named += [*((name, _TARGETS) for name in fitted), *((name, _WINDOWS) for name in cut)]
-        for name, (done, why) in named:
+        for name, kind in named:
             split = _split_after(node, name, source)
             if split is not None and (name not in cut or _at_random(split)):
-                yield _finding(node, split, f"line {node.lineno} {done.format(name=name)}", name, why)
+                remedy = _OF_SERIES if kind is _WINDOWS else _split_first(node, split)
+                yield _finding(node, split, name, kind, remedy)
                 return
 
 
@@ -76,6 +77,17 @@ _WINDOWS = (
     "Windows of validation lie between those of training and have most values in common with them: what is measured is "
     "not what comes in the future.",
 )
+_OF_SERIES = (
+    "validate on the end of the series, and leave a gap of one window: `train_test_split(x, y, shuffle=False)`; or "
+    "split recordings, and cut windows from each part"
+)
+
+
+def _split_first(node: ast.Assign, split: ast.expr) -> Remedy:
+    return Remedy(
+        f"Split first: move line {node.lineno} after line {split.lineno}, and apply it to the training part only. "
+        "Transform the other parts with what it learned there."
+    )
 
 
 def _at_random(split: ast.expr) -> bool:
@@ -84,19 +96,15 @@ def _at_random(split: ast.expr) -> bool:
     return not any(word.arg == "shuffle" and is_constant(word.value, False) for word in words)
 
 
-def _finding(node: ast.Assign, split: ast.expr, done: str, name: str, why: str) -> Finding:
+def _finding(node: ast.Assign, split: ast.expr, name: str, kind: tuple[str, str], remedy: str) -> Finding:
+    done, why = kind
     return COPIED_BEFORE_SPLIT.finding(
         severity="warning",
         where=f"lines {node.lineno} and {split.lineno}",
-        measured=f"{done}, and line {split.lineno}, `{_short_text(split)}`, splits `{name}` into parts afterwards",
+        measured=f"line {node.lineno} {done.format(name=name)}, and line {split.lineno}, `{_short_text(split)}`, "
+        f"splits `{name}` into parts afterwards",
         why=why,
-        remedy="validate on the end of the series, and leave a gap of one window: `train_test_split(x, y, "
-        "shuffle=False)`; or split recordings, and cut windows from each part"
-        if why == _WINDOWS[1]
-        else Remedy(
-            f"Split first: move line {node.lineno} after line {split.lineno}, and apply it to the training part "
-            "only. Transform the other parts with what it learned there."
-        ),
+        remedy=remedy,
     )
 
 
