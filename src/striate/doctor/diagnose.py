@@ -123,7 +123,8 @@ def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: s
     found, skipped, looked = list[Finding](), dict[str, str](), list[str]()
     for check in checks:
         try:
-            found += check.run(evidence)
+            with clock.interrupting(max(clock.left / 2, _BEYOND * _SECONDS)):
+                found += check.run(evidence)
             looked += check.codes
         except NoEvidence as reason:
             skipped |= dict.fromkeys(check.codes, str(reason))
@@ -232,9 +233,15 @@ class _Results:
         evidence.requested.clear()
         found = list[Finding]()
         try:
-            # Reading code takes little time; a check that needs more reads the clock itself.
-            evidence.clock.need(-_BEYOND * evidence.clock.budget if check.of_source else 0.0)
-            found += check.run(evidence)
+            if check.of_source:
+                # Reading code takes little time; a check that needs more reads the clock itself.
+                clock, late = evidence.clock, _BEYOND * evidence.clock.budget
+                clock.need(-late)
+                with clock.interrupting(max(clock.left / 2, late)):
+                    found += check.run(evidence)
+            else:
+                evidence.clock.need(0.0)
+                found += check.run(evidence)
             if evidence.setup.source is not None:
                 found = list(map(_as_of_script, found))
             self.looked.append(check)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 
@@ -11,6 +15,13 @@ class NoEvidence(Exception):
 
 class OutOfTime(NoEvidence):
     """There is no time left to measure something."""
+
+
+_AGAIN = 0.5  # seconds after which an interruption is repeated, in case that a bare `except` has caught it
+
+
+class _Interrupted(BaseException):
+    """No Exception, which the code that is interrupted might catch."""
 
 
 class Clock:
@@ -38,3 +49,30 @@ class Clock:
         """Raise OutOfTime where fewer seconds are left."""
         if self.left < seconds:
             raise OutOfTime(f"the {self.budget:g} seconds ran out (--seconds; in Python, budget_seconds)")
+
+    @contextmanager
+    def interrupting(self, seconds: float) -> Iterator[None]:
+        """Raise OutOfTime in the body after `seconds`, wherever it is: code that never reads the clock may not end.
+        Only in the main thread, and where there are timers (not on Windows)."""
+        if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        began, inside = perf_counter(), True
+
+        def interrupt(*_: object) -> None:
+            if inside:
+                raise _Interrupted
+
+        earlier = signal.signal(signal.SIGALRM, interrupt)
+        delay, interval = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+        try:
+            yield
+        except _Interrupted:
+            raise OutOfTime(f"it was not done after {seconds:.0f} seconds, and was interrupted") from None
+        finally:
+            inside = False
+            # The script may have a timer of its own.
+            left = max(1e-3, delay - (perf_counter() - began)) if delay else 0.0
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, earlier or signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
