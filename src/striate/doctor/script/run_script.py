@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 
 from striate.doctor.causes import sort_out
 from striate.doctor.checks.own_run import findings_of
+from striate.doctor.diagnosis import Diagnosis
 from striate.doctor.evidence.own_run import EndScript, OwnRun, Watcher
 from striate.doctor.script.examined_step import Caught, ScriptDiagnosis, examine_step, running_names
 from striate.doctor.script.going_on import end_script, going_on, logs_elsewhere
@@ -117,8 +118,8 @@ def _with_own_run(found: ScriptDiagnosis, run: OwnRun, *, of_rewards: bool) -> S
 
 
 def _joined(first: ScriptDiagnosis | None, second: ScriptDiagnosis) -> ScriptDiagnosis:
-    """The diagnosis of a training without an error or warning, with that of a later one, unless there was too little
-    time for that. The verdict is the less favorable one."""
+    """The diagnosis of a training that trains well, with that of a later one, unless there was too little time for
+    that. The verdict is the less favorable one."""
     if first is None:
         return second
     one, other = first.diagnosis, second.diagnosis
@@ -358,13 +359,13 @@ class _Catch(Caught):
         return any(f"{Path(file).name}, line {line}" in elsewhere for file, line in (first, *callers))
 
     def _examine_next(self, found: ScriptDiagnosis, optimizer: Optimizer) -> None:
-        """Examine the training that the script has come to, in the time that is left, where the one before shows no
-        error or warning."""
+        """Examine the training that the script has come to, in the time that is left, where the one before trains
+        well."""
         self.after.close()
         self.earlier = self.found = self.so_far(found)
         self.own_run = None
         self.seconds = _AT_MOST * self.budget - self.earlier.diagnosis.seconds
-        if self.earlier.diagnosis.verdict == "unhealthy" or self.seconds < _LEAST:
+        if not _trains_well(self.earlier.diagnosis) or self.seconds < _LEAST:
             self._end_script()
         self.training += 1
         self._diagnose(optimizer)
@@ -414,15 +415,24 @@ class _Catch(Caught):
         raise EndScript
 
     def _continues_for(self, found: ScriptDiagnosis) -> float:
-        """Seconds for which the script continues: 0 where something was found, where it logs metrics to a service, or
-        where hardly any time is left."""
-        if found.diagnosis.verdict == "unhealthy" or logs_elsewhere():
+        """Seconds for which the script continues: 0 where something was found, other than in the evaluation before a
+        further training; where it logs metrics to a service, or where hardly any time is left."""
+        well = found.diagnosis.verdict != "unhealthy" or (found.elsewhere and _trains_well(found.diagnosis))
+        if not well or logs_elsewhere():
             return 0.0
         left = _AT_MOST * self.budget - found.diagnosis.seconds
         seconds = (_PLAYS_ON if self.plays else _GOES_ON) * self.budget
         if found.elsewhere:
             seconds = max(seconds, _UNTIL_ANOTHER * left)
         return min(seconds, left) if left > _LEAST else 0.0
+
+
+def _trains_well(diagnosis: Diagnosis) -> bool:
+    """Whether no error was found, and no warning except of the evaluation, which does not explain a later training."""
+    return all(
+        one.severity == "note" or (one.severity == "warning" and one.code.startswith("eval."))
+        for one in diagnosis.findings
+    )
 
 
 @contextmanager

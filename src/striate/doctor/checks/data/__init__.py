@@ -7,6 +7,7 @@ from striate.doctor.checks.data.augmentation.augmentation import AUGMENTATION
 from striate.doctor.checks.data.augmentation.shared_by_parts import SHARED_BY_PARTS
 from striate.doctor.checks.data.inputs.batched_graphs import BATCHED_GRAPHS
 from striate.doctor.checks.data.inputs.constant_images import CONSTANT_IMAGES
+from striate.doctor.checks.data.inputs.fractions_lost import FRACTIONS_LOST
 from striate.doctor.checks.data.inputs.not_finite import NOT_FINITE
 from striate.doctor.checks.data.inputs.not_normalized import NOT_NORMALIZED
 from striate.doctor.checks.data.inputs.reshaped_axes import RESHAPED_AXES
@@ -67,6 +68,7 @@ CHECKS: tuple[Check, ...] = (
     BATCHED_GRAPHS,
     MIXED_UP,
     NOT_NORMALIZED,
+    FRACTIONS_LOST,
     DIVIDED_LABELS,
     TARGET_SCALE,
     TARGET_IN_INPUT,
