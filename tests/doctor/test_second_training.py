@@ -198,6 +198,28 @@ def test_a_training_after_a_faulty_one_is_named_only(tmp_path: Path) -> None:
     assert document["findings"][0]["code"] == "model.graph-detached"
 
 
+UNEVEN = """
+def accuracy(model, loader):
+    right = 0.0
+    with torch.no_grad():
+        for xb, yb in loader:
+            right += (model(xb).argmax(1) == yb).float().mean().item()
+    return right / len(loader)
+
+
+def distill"""
+
+
+@pytest.mark.slow
+def test_a_training_that_is_only_measured_wrongly_does_not_hide_the_next(tmp_path: Path) -> None:
+    text = DETACHED.replace("y[384:]), 128)", "y[384:]), 100)").replace("def distill", UNEVEN.lstrip(), 1)
+    text = text.replace("step()\n", "step()\n        print(accuracy(teacher, val_loader))\n", 1)
+    _, document = told(tmp_path, text)
+    codes = [finding["code"] for finding in document["findings"]]
+    assert codes[0] == "model.graph-detached"
+    assert "eval.batch-means" in codes
+
+
 @pytest.mark.slow  # a number that is none is refused in the same way
 def test_a_training_that_does_not_come_is_refused(tmp_path: Path) -> None:
     code, document = told(tmp_path, TEACHER_AND_STUDENT, "--training", "2")
