@@ -6,8 +6,10 @@ import ast
 from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import nn
 
-from striate.doctor.script.loop_syntax import passes_of
+from striate.doctor.script.loop_syntax import passes_known, passes_of, value_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,28 @@ def test_a_loop_ends_where_its_counter_does(text: str, passes: int | None) -> No
     own = SimpleNamespace(step=0)
     names = {"step": 0, "self": own, "args": SimpleNamespace(steps=400), "xs": [1], "x": [1], "bad": False, "loss": 1}
     assert passes_of(loop, names) == passes
+
+
+def test_counting_passes_runs_no_function_of_the_script() -> None:
+    called = list[str]()
+    names = {"run": lambda: called.append("run") or [1, 2], "x": [1, 2, 3]}
+    loop = ast.parse("for name, value in zip(('loss', 'accuracy'), run()):\n    pass").body[0]
+    assert isinstance(loop, ast.For)
+    assert passes_known(loop.iter, names) is None
+    assert passes_of(loop, names) is None
+    assert passes_known(ast.parse("range(len(x) // 2)", mode="eval").body, names) == range(1)
+    assert not called
+
+
+def test_an_expression_that_is_read_makes_no_training_step() -> None:
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([weight], lr=1)
+
+    def train() -> list[int]:
+        (2 * weight).backward()
+        optimizer.step()
+        return [1, 2]
+
+    assert value_of(ast.parse("train()", mode="eval").body, {"train": train}) is None
+    assert weight.item() == 1
+    assert train() == [1, 2]  # the script itself may

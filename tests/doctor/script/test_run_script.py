@@ -140,3 +140,38 @@ def test_a_loader_without_a_batch_is_named_though_the_script_has_ended(
         run_script.diagnose_script(script)
     assert caught.value.where == where
     assert got in caught.value.got
+
+
+TRAINS_IN_A_LOOP_OVER_METRICS = """
+import torch
+from torch import nn
+
+x = torch.randn(256, 8)
+y = (x[:, 0] > 0).long()
+model = nn.Linear(8, 2)
+optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+history = {"loss": [], "accuracy": []}
+
+
+def run():
+    with open("calls.txt", "a") as calls:
+        calls.write("run\\n")
+    for first in range(0, 256, 32):
+        outputs = model(x[first : first + 32])
+        loss = nn.functional.cross_entropy(outputs, y[first : first + 32])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return loss.item(), (outputs.argmax(1) == y[first : first + 32]).float().mean().item()
+
+
+for name, value in zip(history, run()):
+    history[name].append(value)
+"""
+
+
+def test_the_function_that_trains_is_not_called_to_count_the_epochs(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAINS_IN_A_LOOP_OVER_METRICS)
+    command = [sys.executable, "-m", "striate", "doctor", "train.py", "--seconds", "5"]
+    subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert (tmp_path / "calls.txt").read_text() == "run\n"

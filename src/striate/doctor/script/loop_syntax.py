@@ -7,10 +7,17 @@ import linecache
 from collections.abc import Iterator
 from typing import Any
 
-from striate.doctor.setup.syntax import called
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from striate.doctor.setup.syntax import called, nodes_in
 from striate.observe.tensors import tensors_in
 
 _COUNTING = ("range", "count", "trange")
+_HARMLESS = frozenset((
+    "range", "len", "int", "max", "min", "list", "tuple", "sorted", "reversed", "ceil", "floor", "round", "abs",
+    "numel", "size",
+))  # fmt: skip
+"""Functions that may be called once more."""
 _WRAPPERS = ("enumerate", "tqdm", "track", "islice", "iter", "cycle", "reversed", "list")
 
 
@@ -37,18 +44,31 @@ def unwrapped(node: ast.expr) -> tuple[ast.expr, bool]:
 
 
 def value_of(node: ast.expr, names: dict[str, Any]) -> Any:
-    """The value of an expression with these variables; None where it raises an error."""
+    """The value of an expression with these variables; None where it raises an error, or would make a training step."""
+    hook = register_optimizer_step_pre_hook(_refuse)
     try:
         return eval(compile(ast.Expression(node), "<striate>", "eval"), dict(names))
     except Exception:  # the user's expression
         return None
+    finally:
+        hook.remove()
+
+
+def _refuse(*_: Any) -> None:
+    raise RuntimeError("an expression that is only read must not train")
+
+
+def passes_known(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of what a loop counts by, such as `range(epochs)`; None where a function of the user's would run."""
+    calls = (called(part) for part in nodes_in(node, ast.Call))
+    return value_of(node, names) if all(name in _HARMLESS for name in calls) else None
 
 
 def passes_of(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
     """The number of passes of a loop: the length of its `range`, or until a counter that it increases by 1 reaches the
     limit in `while step < 1000` or `if step >= 1000: break`; None where unknown."""
     if isinstance(loop, ast.For):
-        counted = value_of(loop.iter, names)
+        counted = passes_known(loop.iter, names)
         return len(counted) if isinstance(counted, range) else None
     raised = {
         ast.unparse(part.target)

@@ -40,6 +40,7 @@ from striate.doctor.script.loop_syntax import (
     counts,
     name_of,
     number_for,
+    passes_known,
     passes_of,
     syntax_of,
     tuple_with_number,
@@ -322,7 +323,7 @@ def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None
     for found in _loops(frames):
         here = (found.frame.f_code.co_filename, found.loop.lineno)
         if isinstance(found.loop, ast.For) and (loop.place is None or here != loop.place[:2]):
-            values = value_of(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
+            values = passes_known(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
             named = isinstance(values, list | tuple) and any(
                 isinstance(value, str) for value in values
             )  # names of phases
