@@ -138,7 +138,8 @@ def training_samples(
         "train", None, None, x_path, y_path, alone, plain, _numbers(batches), batches.whole, classifies, unlabeled
     )
     paths = () if alone else tuple(path for t in given if (path := _place(batch, t)) is not None)
-    joined = _joined(batches, paths) if len(paths) == len(given) else None
+    # Further calls of the network may have other arguments, as the second samples of pairs.
+    joined = _joined(batches, paths) if len(paths) == len(given) and first.calls <= 1 else None
     x, y = gathered(batches.raw, x_path), _targets(batches, y_path)
     return replace(found, x=x, y=y, joined=joined, joined_paths=paths)
 

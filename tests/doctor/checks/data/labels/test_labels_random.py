@@ -413,10 +413,13 @@ def test_translations_lie_beside_their_sources(apart: str) -> None:
     assert ["of the same lengths are shuffled" in one.measured for one in found] == [True] * bool(apart)
 
 
-@pytest.mark.parametrize("wrong", [True, False])
-def test_pairs_of_images_apart_from_their_labels(wrong: bool) -> None:
-    """Who is linked by pairs that are called the same is of one class."""
+@pytest.mark.parametrize(
+    ("wrong", "flat", "seldom"), [(True, False, False), (False, False, False), (True, True, False), (False, True, True)]
+)
+def test_pairs_of_samples_apart_from_their_labels(wrong: bool, flat: bool, seldom: bool) -> None:
+    """Who is linked by pairs that are called the same is of one class; one side of pairs tells nothing of the label."""
     x, y = next(iter(digits(640)))
+    x = x.flatten(1) if flat else x
     numbers = torch.Generator().manual_seed(0)
     y = y[torch.randperm(len(y), generator=numbers)] if wrong else y
     rows = {int(label): (y == label).nonzero().flatten() for label in y.unique()}
@@ -426,20 +429,19 @@ def test_pairs_of_images_apart_from_their_labels(wrong: bool) -> None:
 
     same = torch.arange(2 * len(x)) % 2
     others = [drawn(int(y[k // 2]) if k % 2 else (int(y[k // 2]) + 3) % 10) for k in range(len(same))]
-    pairs = TensorDataset(x.repeat_interleave(2, 0), x[others], same.float())
+    ones, others = x.repeat_interleave(2, 0), x[others]
+    if seldom:  # each sample in one pair only
+        ones, others = (part + 1e-3 * torch.randn(part.shape, generator=numbers) for part in (ones, others))
+    pairs = TensorDataset(ones, others, same.float())
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8))
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
-    def step(one: Tensor, other: Tensor, alike: Tensor) -> Tensor:
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, _: Any) -> Tensor:
+        one, other, alike = batch
         apart = (model(one) - model(other)).norm(dim=1)
-        loss = (alike * apart**2 + (1 - alike) * functional.relu(1 - apart) ** 2).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return loss
+        return stepped((alike * apart**2 + (1 - alike) * functional.relu(1 - apart) ** 2).mean(), optimizer)
 
-    said = asked(LABELS_RANDOM, model, DataLoader(pairs, 64, shuffle=True), step=step)
-    assert [one.code for one in said] == ["data.labels-random"] * wrong
+    found = said(LABELS_RANDOM, model, DataLoader(pairs, 64, shuffle=True), step=step, optimizer=adam)
+    assert [one.code for one in found] == ["data.labels-random"] * wrong
 
 
 @pytest.mark.each_nth(2)

@@ -85,7 +85,7 @@ def _of_samples(evidence: Evidence) -> Iterable[Finding]:
     if evidence.samples.maps is not None:
         return mismatched_maps(evidence, evidence.samples.maps)
     if not evidence.samples.alone and (linked := _classes_of_pairs(evidence.train.raw)) is not None:
-        return _of_stored(evidence, *linked, where="training labels", how="of images that pairs mark as the same")
+        return _of_stored(evidence, *linked, where="training labels", how="of samples that pairs mark as the same")
     need_targets(evidence)
     try:
         labels = evidence.samples.labels
@@ -209,18 +209,19 @@ def _at_chance(reference: Reference) -> list[str] | None:
 
 
 def _classes_of_pairs(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """The images of pairs (N, C, H, W), each once, and a class for each (N,): pairs marked as the same connect images
-    of one class. None for other batches, and if no image occurs in several pairs."""
-    image_paths, label_paths = ([path for path, t in leaves(batches[0]) if t.ndim == ndim] for ndim in (4, 1))
-    if len(image_paths) != 2 or len(label_paths) != 1:
+    """The samples of pairs (N, …), each once, and a class for each (N,): pairs marked as the same connect samples of
+    one class. None for other batches, and if no sample occurs in several pairs."""
+    sample_paths = [path for path, t in leaves(batches[0]) if t.ndim > 1]
+    label_paths = [path for path, t in leaves(batches[0]) if t.ndim == 1]
+    if len(sample_paths) != 2 or len(label_paths) != 1:
         return None
-    one, other, same_or_not = (gathered(batches, path) for path in (*image_paths, *label_paths))
+    one, other, same_or_not = (gathered(batches, path) for path in (*sample_paths, *label_paths))
     if one is None or other is None or same_or_not is None or one.shape != other.shape:
         return None
     if sorted(same_or_not.unique().tolist()) != [0, 1]:
         return None
-    images = torch.cat([one, other])
-    first, count = copies_in(images), len(one)
+    samples = torch.cat([one, other])
+    first, count = copies_in(samples), len(one)
     for value in (1, 0):  # some data sets mark different pairs with 1
         same = (same_or_not == value).nonzero().flatten()
         links = coo_array((np.ones(len(same)), (first[same], first[same + count])), shape=(2 * count, 2 * count))
@@ -229,7 +230,7 @@ def _classes_of_pairs(batches: Sequence[Any]) -> tuple[torch.Tensor, torch.Tenso
         numbers, sizes = parts_of[rows].unique(return_inverse=True, return_counts=True)[1:]
         kept = sizes[numbers] >= FEWEST_IN_CLASS
         if int(kept.sum()) >= max(_FEWEST, len(rows) // 2) and int(sizes.max()) < len(rows) // 2:
-            return images[rows[kept]].float(), numbers[kept].unique(return_inverse=True)[1]
+            return samples[rows[kept]].float(), numbers[kept].unique(return_inverse=True)[1]
     return None
 
 
