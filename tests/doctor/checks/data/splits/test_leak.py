@@ -53,12 +53,13 @@ def test_separate_parts_share_nothing() -> None:
     assert not asked(DUPLICATES, perceptron(), train, val=val)
 
 
-def test_equal_images_are_counted_and_shown() -> None:
+@pytest.mark.parametrize(("copies", "severity"), [(9, "note"), (16, "warning"), (30, "error")])
+def test_equal_images_are_counted_and_shown(copies: int, severity: str) -> None:
     train, val = parts()
-    both = torch.cat([train[0][:30], val[0]]), torch.cat([train[1][:30], val[1]])
+    both = torch.cat([train[0][:copies], val[0]]), torch.cat([train[1][:copies], val[1]])
     (finding,) = asked(LEAK, perceptron(), train, val=both)
-    assert finding.severity == "error"
-    assert "30 of 290 validation samples are identical to a training sample" in finding.measured
+    assert finding.severity == severity
+    assert f"{copies} of {260 + copies} validation samples are identical to a training sample" in finding.measured
     assert "validation sample 0 and training sample" in finding.measured
 
 
