@@ -1,4 +1,4 @@
-"""`data.step-labels` in the code: do inputs and labels that a function blends (mixup) get the same weights?"""
+"""`data.step-labels` in the code: do inputs and labels that a script blends (mixup) get the same weights?"""
 
 from __future__ import annotations
 
@@ -7,41 +7,83 @@ from collections.abc import Iterator
 
 from striate.doctor.checks.check import Check
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import assigned, is_constant, is_operation, nodes_in
 from striate.records import Finding
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
-    for function in source.nodes(ast.FunctionDef):
-        partners = _partners(function)
-        first: dict[str, tuple[bool, ast.BinOp]] = {}
-        for sum_ in nodes_in(function, ast.BinOp):
-            if (found := _blend(sum_, partners)) is None:
-                continue
-            weight, of_own = found
-            known, other = first.setdefault(weight, (of_own, sum_))
-            if known is not of_own:
-                yield WRITTEN_BLENDS.finding(
-                    severity="error",
-                    where=source.where(sum_),
-                    measured=f"`{weight}` weighs the {_which(known)} in `{ast.unparse(other)}`, and the "
-                    f"{_which(of_own)} in `{ast.unparse(sum_)}`",
-                    why="Each input is mostly trained on the label of the sample that it contains least of.",
-                    remedy=f"give the labels the weights of the inputs: `{weight}` for the sample's own label, and "
-                    f"`1 - {weight}` for that of its partner",
-                )
-                return
+    first: dict[tuple[ast.AST, str], tuple[bool, ast.BinOp]] = {}
+    for sum_ in source.nodes(ast.BinOp):
+        if not is_operation(sum_, ast.Add):
+            continue
+        scope = source.scope_of(sum_)
+        received = _received(source, scope)
+        if (found := _blend(sum_, _partners(scope) | _received_partners(received))) is None:
+            continue
+        weight, of_own = found
+        function, returned = received.get(weight, (scope, None))
+        name = returned.id if isinstance(returned, ast.Name) else weight
+        known, other = first.setdefault((function, name), (of_own, sum_))
+        if known is not of_own:
+            yield WRITTEN_BLENDS.finding(
+                severity="error",
+                where=source.where(sum_),
+                measured=f"`{name}` weighs the {_which(known)} in `{ast.unparse(other)}`, and the "
+                f"{_which(of_own)} in `{ast.unparse(sum_)}`",
+                why="Each input is mostly trained on the label of the sample that it contains least of.",
+                remedy=f"give the labels the weights of the inputs: `{name}` for the sample's own label, and "
+                f"`1 - {name}` for that of its partner",
+            )
+            return
+
+
+Received = dict[str, tuple[ast.AST, ast.expr]]
+"""Variables that get a part of what a function of the script returns: the function, and the expression it returns."""
+
+
+def _received(source: ScriptSource, scope: ast.AST) -> Received:
+    """What a scope receives by `x, y_a, y_b, lam = mixup(x, y)`, or as arguments that its caller receives so."""
+    found = _unpacked(source, scope)
+    if isinstance(scope, ast.FunctionDef):
+        for site in source.calls_of(scope):
+            known = _unpacked(source, source.scope_of(site.node))
+            for name, given in source.arguments(scope, site.node):
+                if isinstance(given, ast.Name) and given.id in known:
+                    found[name] = known[given.id]
+    return found
+
+
+def _unpacked(source: ScriptSource, scope: ast.AST) -> Received:
+    found: Received = {}
+    for statement in nodes_in(scope, ast.Assign):
+        (target, *_), call = statement.targets, statement.value
+        if isinstance(target, ast.Tuple) and isinstance(call, ast.Call) and source.scope_of(statement) is scope:
+            for function in source.functions_of(call):
+                returned = [node.value for node in nodes_in(function, ast.Return) if isinstance(node.value, ast.Tuple)]
+                if returned and len(returned[-1].elts) == len(target.elts):
+                    pairs = zip(target.elts, returned[-1].elts, strict=True)
+                    found |= {name.id: (function, part) for name, part in pairs if isinstance(name, ast.Name)}
+    return found
+
+
+def _received_partners(received: Received) -> set[str]:
+    return {
+        name
+        for name, (function, part) in received.items()
+        if _is_reordered(part) or (isinstance(part, ast.Name) and part.id in _partners(function))
+    }
 
 
 def _which(own: bool) -> str:
     return "samples themselves" if own else "samples in another order"
 
 
-def _partners(function: ast.FunctionDef) -> set[str]:
+def _partners(scope: ast.AST) -> set[str]:
     """Variables that are assigned samples in the order of an index: `y_b = y[perm]`, `y_a, y_b = y, y[perm]`."""
     found: set[str] = set()
-    for statement in nodes_in(function, ast.Assign):
+    for statement in nodes_in(scope, ast.Assign):
         for target, value in assigned(statement):
             if isinstance(target, ast.Name) and _is_reordered(value):
                 found.add(target.id)
@@ -87,8 +129,8 @@ def _holds_partner(node: ast.AST, partners: set[str]) -> bool:
 
 WRITTEN_BLENDS = Check(
     codes=("data.step-labels",),
-    threshold="two sums `w * a + (1 - w) * b` in a function, of which one weighs the samples in another order by `w`, "
-    "and the other one by `1 - w`",
+    threshold="two sums `w * a + (1 - w) * b` with the same weight, of which one weighs the samples in another order "
+    "by `w`, and the other one by `1 - w`",
     run=_run,
     of_source=True,
     explains="fit.*",
