@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import perceptron
 from for_checks.pictures import frame_of
+from striate.doctor.script.drawn_batches import DrawnBatches
 from striate.doctor.script.evaluated_arrays import unwrapped
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.script.validation_data import _as_tensor, _is_validation_pair, find_validation
@@ -101,13 +102,14 @@ def test_arrays_are_validation_too() -> None:
     assert [tuple(part.shape) for part in val.dataset.tensors] == [(32, 4), (32,)]
 
 
-@pytest.mark.parametrize("column", [False, True])
-def test_targets_of_validation_may_still_be_an_array(column: bool) -> None:
-    names = {"X_val_t": torch.zeros(32, 4), "y_val": np.ones(32, np.int64)}
+@pytest.mark.parametrize(("named", "column"), [("X_val_t", False), ("X_val_t", True), ("X_val", True)])
+def test_targets_of_validation_may_still_be_an_array(named: str, column: bool) -> None:
+    names = {named: torch.zeros(32, 4), "y_val": np.ones(32, np.int64)}
     frame = type("Frame", (), {"f_locals": names, "f_globals": {}})
     frame.f_code = test_arrays_are_validation_too.__code__  # type: ignore[attr-defined]
     like = torch.zeros(8, 1) if column else torch.zeros(8)
-    val = find_validation(TrainingLoop(print, [], "here", {}), [frame], torch.zeros(8, 4), like)
+    batches = DrawnBatches(lambda: (torch.zeros(8, 4), like))
+    val = find_validation(TrainingLoop(print, batches, "here", {}), [frame], torch.zeros(8, 4), like)
     assert torch.equal(val.dataset.tensors[1], torch.ones(32, 1) if column else torch.ones(32))
 
 

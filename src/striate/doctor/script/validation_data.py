@@ -63,7 +63,8 @@ def find_validation(
         if _other_data(value, loop.batches) and _is_evaluated(name, frames) and not _trained_elsewhere(value, frames):
             return value
     # A balancing sampler draws classes with other frequencies than in validation, which would look like a shift.
-    pairs = _pairs(frames, None if repeats_samples(loop.batches) else targets)
+    balanced = isinstance(loop.batches, DataLoader) and repeats_samples(loop.batches)
+    pairs = _pairs(frames, None if balanced else targets)
     first = {name: next((n for n, word in enumerate(_VALIDATION) if word in name), len(_VALIDATION)) for name in pairs}
     for name, value in sorted(pairs.items(), key=lambda pair: first[pair[0]]):
         if _is_named_after_another(name, value, frames, loop.batches):
@@ -297,9 +298,10 @@ _MADE_TENSORS = re.compile(r"_?(t|th|torch|tensor)$")
 
 
 def _still_an_array(name: str, names: dict[str, Any], like: torch.Tensor | None) -> torch.Tensor | None:
-    """The array `y_val` of the tensor `X_val_t`, with the type and shape of the training targets; None without one."""
-    bare = _MADE_TENSORS.sub("", name)
-    found = next((names[other] for other in _names_of_targets(bare) if other in names), None) if bare != name else None
+    """The array `y_val` of the tensor `X_val` or `X_val_t`, with the type and shape of the training targets; None
+    without one."""
+    named = [*_names_of_targets(name), *_names_of_targets(_MADE_TENSORS.sub("", name))]
+    found = next((names[other] for other in named if other in names), None)
     targets = _as_tensor(found) if isinstance(found, np.ndarray) else None
     return _as_targets(targets, like) if isinstance(targets, torch.Tensor) and like is not None else None
 
