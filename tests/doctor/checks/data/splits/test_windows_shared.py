@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from for_checks.asked import asked, asked_in_script, said
 from for_checks.networks import two_layers
+from striate.doctor.checks.data.splits.leak import LEAK
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.setup.script_source import ScriptSource
@@ -122,6 +123,16 @@ def test_windows_of_one_series_are_the_same_number_for_number(period: int | None
                (order[200:], order[:200])]  # fmt: skip
     found = said(WINDOWS_SHARED, nn.Linear(48, 12), loaders[0], val=loaders[1], loss=nn.MSELoss())
     assert ["identical values" in f.measured for f in found] == [True] * (period is None)
+
+
+@pytest.mark.parametrize("copied", [True, False])
+def test_whole_samples_in_both_parts_are_said_of_samples(copied: bool) -> None:
+    windows = torch.randn(700, generator=torch.Generator().manual_seed(0)).unfold(0, 48, 1)
+    train, val = (windows, windows[::4]) if copied else (windows[::2], windows[1::2])
+    loaders = [DataLoader(TensorDataset(part, part.sum(1, keepdim=True)), 32) for part in (train, val)]
+    found = said(WINDOWS_SHARED, nn.Linear(48, 1), loaders[0], val=loaders[1], loss=nn.MSELoss())
+    assert len(found) == (not copied)
+    assert [f.code for f in said(LEAK, nn.Linear(48, 1), *loaders[:1], val=loaders[1])] == ["data.leak"] * copied
 
 
 WINDOW, HOP, RECORDINGS = 96, 32, 24

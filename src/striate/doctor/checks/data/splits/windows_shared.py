@@ -14,6 +14,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.checks.data.splits.overlap.named_parts import named_pairs
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.nearness import same_in
 from striate.records import Finding
 from striate.wording import percent, several
 
@@ -22,6 +23,7 @@ _TRAINING, _NUMBERS = 4000, 400_000
 """The most training windows that are searched, and the most values in them."""
 _STRETCH, _LONGEST, _SHORTEST = 24, 64, 12
 _EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
+_COPIES = 0.5
 _SAME, _SOME_NOISE = 0.99, -0.3
 """The correlation that is required if less of the signals is noise, and the largest correlation of neighboring second
 differences."""
@@ -46,6 +48,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
     if (found := next(_of_variables(evidence), None)) is not None:
         yield found
         return
+    if _are_copies(evidence.samples.x, evidence.val_samples.x):
+        return  # whole samples are in both, which is said of them
     alone = _with_each_channel(evidence.samples.x, evidence.val_samples.x)
     exact = next(filter(None, starmap(_exactly_shared, alone)), None)
     if exact is not None:
@@ -80,6 +84,13 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
         f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that also occur in "
         f"a training window: the noise of both correlates by {float(best[best > equal].median()):.2f}"
     )
+
+
+def _are_copies(train: torch.Tensor | None, val: torch.Tensor | None) -> bool:
+    """Whether most validation samples are equal to whole training samples."""
+    if train is None or val is None or train.shape[1:] != val.shape[1:]:
+        return False
+    return float((same_in(val, train) >= 0).double().mean()) > _COPIES
 
 
 def _of_variables(evidence: Evidence) -> Iterator[Finding]:
