@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from for_checks.networks import convolutions
 from for_checks.pictures import Enlarging
 from for_checks.sequences import WORDS, translated_sentences
 from for_checks.steps import codes_said
+from striate.doctor.checks.data.shift import shift
 from striate.doctor.checks.data.shift.shift import SHIFT, _prepared_by_step
 from striate.doctor.checks.fit.overfit import OVERFIT
 from striate.doctor.evidence.clock import Clock, NoEvidence
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.evidence.predictions import Predictions
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.training_setup import make_setup
 
@@ -446,3 +449,18 @@ def test_words_that_have_other_numbers_in_validation(own_vocabulary: bool) -> No
     train = DataLoader(TensorDataset(x[:600], y[:600]), 30)
     found = asked(SHIFT, BagOfWords(), train, val=(other, y[600:]), optimizer=lambda p: torch.optim.Adam(p, lr=0.03))
     assert ["which is chance" in one.measured for one in found] == [True] * own_vocabulary
+
+
+def test_a_trial_that_learned_nothing_shows_no_shift(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial on fewer batches may have learned, and then predicts validation too."""
+    torch.manual_seed(0)
+    x, y = torch.randint(0, 30, (800, 12)), torch.arange(800) % 2
+    x[:, :3] = 30 + 5 * y[:, None] + torch.randint(0, 5, (800, 3))
+    train = DataLoader(TensorDataset(x[:600], y[:600]), 30, shuffle=True)
+
+    def constant(evidence: Any) -> Predictions:
+        return replace(evidence.after_val, outputs=torch.ones_like(evidence.after_val.outputs))
+
+    monkeypatch.setattr(shift, "validation_predictions", constant)
+    found = asked(SHIFT, BagOfWords(), train, val=(x[600:], y[600:]), optimizer=lambda p: torch.optim.Adam(p, lr=0.03))
+    assert not found

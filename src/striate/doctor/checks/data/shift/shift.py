@@ -209,7 +209,12 @@ def _nothing_carries_over(evidence: Evidence, known: torch.Tensor) -> str:
         return ""
     trial = evidence.variant("held out", Change(), batches=held[0])
     own = None if trial.error is not None else evidence.predictions_of(trial, held[1])
-    if own is None or (skill(own) or 0.0) < _CARRIED:
+    # The trial on all batches, whose predictions these are, may have learned nothing.
+    if (
+        own is None
+        or (skill(own) or 0.0) < _CARRIED
+        or better_than_chance(evidence.predictions_of(trial, evidence.val.raw))
+    ):
         return ""
     moves = (way for way in corrections(known, evidence.val_samples.inputs) if way.what.endswith(_MOVES))
     if any(_occurs_in_draws(evidence, way) for way in moves):
