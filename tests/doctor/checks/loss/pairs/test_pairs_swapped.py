@@ -652,3 +652,31 @@ def test_views_that_compete_with_themselves(masked: bool) -> None:
 
     found = said(PAIRS_SWAPPED, embedding(), digits(), step=step, optimizer=adam)
     assert ["each view with itself" in one.measured for one in found] == [True] * (not masked)
+
+
+class Denoiser(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.time, self.label = nn.Embedding(100, 64), nn.Embedding(10, 64)
+        self.first, self.condition = nn.Linear(64, 128), nn.Linear(64, 128)
+        self.last = nn.Sequential(nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 64))
+
+    def forward(self, x: Tensor, time: Tensor, label: Tensor) -> Tensor:
+        condition = self.condition(functional.silu(self.time(time) + self.label(label)))
+        out: Tensor = self.last(self.first(x) + condition)
+        return out
+
+
+def test_a_denoiser_that_is_told_the_classes_embeds_nothing() -> None:
+    kept = torch.cumprod(1 - torch.linspace(1e-3, 0.12, 100), 0)
+
+    def step(model: nn.Module, batch: Any, optimizer: Any, _: Any) -> Tensor:
+        x, y = batch
+        time, noise = torch.randint(0, 100, (len(x),)), torch.randn(len(x), 64)
+        share = kept[time][:, None]
+        noisy = share.sqrt() * x.flatten(1) + (1 - share).sqrt() * noise
+        return stepped(functional.mse_loss(model(noisy, time, y), noise), optimizer)
+
+    model = Denoiser()
+    assert not said(PAIRS_SWAPPED, model, digits(64), step=step, optimizer=lambda p: adam(p, 0.001))

@@ -15,6 +15,7 @@ from striate.doctor.checks.loss.pairs.contrastive_partners import RIGHT, WRONG, 
 from striate.doctor.checks.loss.pairs.sampled_negatives import BELONGING, sampled_ranked_higher
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.evidence.comparable_outputs import COMPARING
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import neighbors
 from striate.doctor.evidence.predictions import Predictions
@@ -223,6 +224,8 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
     if evidence.trial.maximizes:
         return None
     with suppress(NoEvidence):
+        if _is_told_labels(evidence):
+            return None
         whole, ranking_gradients = evidence.pulled_by_class
         swapped = [pulled for pulled in ranking_gradients if len(pulled) >= _RANKED and _ranks_apart(pulled)]
         if not swapped and _predicts(evidence):
@@ -253,6 +256,18 @@ def _classes_driven_apart(evidence: Evidence) -> Finding | None:
             remedy=_BY_LABEL,
         )
     return None
+
+
+def _is_told_labels(evidence: Evidence) -> bool:
+    """Whether the network gets the labels as an input, and its outputs are compared with other numbers, as those of a
+    denoiser are with noise: no loss of pairs."""
+    labels = main_tensor(parts(evidence.train.raw[0])[1])
+    if labels is None or not any(
+        t.shape == labels.shape and torch.equal(t.cpu(), labels.cpu()) for t in evidence.first.given
+    ):
+        return False
+    made = {tuple(tensor.shape) for tensor in step_outputs(evidence)}
+    return any(call.name in COMPARING and tuple(call.input.shape) in made for call in evidence.calls.losses)
 
 
 def _costs_more_by_class(evidence: Evidence) -> bool:
