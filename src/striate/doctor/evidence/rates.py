@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
+from striate.doctor.setup.batch import batches_of
 from striate.doctor.setup.replicas import Replica
 from striate.doctor.setup.training_setup import TrainingSetup
 from striate.records import Remedy
@@ -168,11 +169,10 @@ def warms_up(trial: Trial) -> bool:
 def steps_an_epoch(evidence: Evidence) -> int:
     """The number of batches of an epoch: the length of the training loader, the number that the script's loop takes, or
     the number that was read."""
-    try:
-        return max(1, len(evidence.setup.train))  # type: ignore[arg-type]
-    except TypeError:
-        source = evidence.setup.source
-        return (source.steps if source is not None else None) or len(evidence.train.raw)
+    known, source = batches_of(evidence.setup.train), evidence.setup.source
+    if known is not None:
+        return max(1, known)
+    return (source.steps if source is not None else None) or len(evidence.train.raw)
 
 
 def passes_planned(evidence: Evidence) -> float:

@@ -127,6 +127,14 @@ def size_of(batch: Any) -> int:
     return len(tensor) if tensor is not None and tensor.ndim else 0
 
 
+def batches_of(loader: Any) -> int | None:
+    """The number of batches of a loader; None where it has no length, as for streams."""
+    try:
+        return len(loader)
+    except (TypeError, NotImplementedError):
+        return None
+
+
 def is_binary(values: torch.Tensor) -> bool:
     """Whether all values are 0 or 1."""
     return bool(((values == 0) | (values == 1)).all())

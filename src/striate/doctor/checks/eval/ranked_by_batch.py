@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, averages, evaluation_loops
 from striate.doctor.evidence.evidence import Evidence
+from striate.doctor.setup.batch import batches_of
 from striate.doctor.setup.script_source import ScriptSource
 from striate.doctor.setup.syntax import called, is_operation, last_name, names_in, nodes_in, receiver_of
 from striate.records import Finding
@@ -41,7 +42,7 @@ def _of_batches(evidence: Evidence) -> Iterator[ast.Call]:
     """Calls in a loop over an evaluation loader whose results are averaged over batches."""
     source = evidence.source
     for loop, loader, _ in evaluation_loops(source):
-        if loader is evidence.setup.train or len(loader) < 2:
+        if loader is evidence.setup.train or (batches_of(loader) or 0) < 2:
             continue
         for name, (kind, value) in added_in(loop).items():
             found = next(_ranked_in(source, loop, value), None)
@@ -85,7 +86,9 @@ def _of_parts(evidence: Evidence) -> Iterator[ast.Call]:
         parts = list(ast.walk(node.generators[0].iter))
         loader = source.value(node.generators[0].iter)
         parted = any(called(part) in _PARTED for part in parts) or _is_zip_of_batches(source, parts)
-        parted |= isinstance(loader, DataLoader) and loader is not evidence.setup.train and len(loader) > 1
+        parted |= (
+            isinstance(loader, DataLoader) and loader is not evidence.setup.train and (batches_of(loader) or 0) > 1
+        )
         ranked = [p for p in nodes_in(node.elt, ast.Call) if _RANKED.search(called(p))]
         if parted and ranked and _is_averaged(source, node):
             yield ranked[0]

@@ -15,6 +15,7 @@ from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.learning import trains_a_part
 from striate.doctor.evidence.rates import warms_up
 from striate.doctor.evidence.trial import Trial
+from striate.doctor.setup.batch import batches_of
 from striate.records import Finding, Remedy
 from striate.wording import percent, several
 
@@ -76,9 +77,8 @@ def _find_few_steps(evidence: Evidence) -> Iterator[Finding]:
         return
     if source.other_trainings():  # this one may be a part of a longer training
         return
-    try:
-        batches = len(loader)
-    except TypeError:
+    batches = batches_of(loader)
+    if batches is None:
         return
     epochs = source.epochs or 0
     added = source.library.accumulated if source.library is not None else 1

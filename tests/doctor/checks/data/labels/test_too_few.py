@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler
 
 from for_checks.asked import asked, asked_in_script, digits, loop, parts, perceptron, pixels, read
 from for_checks.networks import convolutions
@@ -22,6 +22,7 @@ from striate.doctor.checks.data.not_shuffled import NOT_SHUFFLED
 from striate.doctor.checks.data.shift.shift import SHIFT
 from striate.doctor.checks.optim.lr_too_low import LR_TOO_LOW
 from striate.doctor.evidence.clock import NoEvidence
+from striate.doctor.setup.batch import batches_of
 from striate.doctor.setup.recorded_iterators import RecordedIterator
 from striate.doctor.setup.script_source import ScriptSource
 from striate.records import Finding
@@ -242,3 +243,18 @@ def test_a_length_in_batches_leaves_most_samples_out(size: int, monkeypatch: pyt
     monkeypatch.setattr(Digits, "__module__", "script_of_a_user")
     found = asked_in_script(TOO_FEW, perceptron(), DataLoader(Digits(size), 8), loss=nn.CrossEntropyLoss())
     assert [(one.code, one.where) for one in found] == [("data.too-few", "`Digits.__len__`")] * (size > 1)
+
+
+class Stream(IterableDataset[Any]):
+    """Has no length."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter([(torch.zeros(3), torch.tensor(0)), (torch.ones(3), torch.tensor(1))] * 20)
+
+
+def test_a_stream_has_no_length_to_be_left_out() -> None:
+    loader = DataLoader(Stream(), 8)
+    assert batches_of(loader) is None
+    assert batches_of(DataLoader(TensorDataset(torch.zeros(9)), 4)) == 3
+    with suppress(NoEvidence):  # as for all streams
+        read("for x, y in loader:\n    step(x, y)\n", TOO_FEW, nn.Linear(3, 2), loader)

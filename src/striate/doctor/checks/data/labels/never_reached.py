@@ -7,7 +7,7 @@ from collections.abc import Sized
 from typing import Any
 
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.batch import leaves
+from striate.doctor.setup.batch import batches_of, leaves
 from striate.doctor.setup.reached_objects import written_by_user
 from striate.doctor.setup.syntax import definition_of, nodes_in
 from striate.models.preserved_state import same_random_state
@@ -18,7 +18,7 @@ def ends_at_once(evidence: Evidence) -> tuple[str, str, str] | None:
     """Where a `break` ends the training loop in its first pass, what was measured, and the remedy."""
     source, loader = evidence.setup.source, evidence.setup.train
     loop = None if source is None else source.training_loop
-    batches = len(loader) if isinstance(loader, Sized) else 0
+    batches = batches_of(loader) or 0
     if source is None or not isinstance(loop, ast.For) or batches < 2:
         return None
     last = next((node for node in loop.body if isinstance(node, ast.Break)), None)

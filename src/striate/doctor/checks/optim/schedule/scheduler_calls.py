@@ -31,6 +31,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import passes_planned
+from striate.doctor.setup.batch import batches_of
 from striate.doctor.setup.library_training import Scheduled
 from striate.doctor.setup.reached_objects import reached_values, written_by_user
 from striate.doctor.setup.script_source import ScriptSource, Site
@@ -474,10 +475,7 @@ def _is_negated(metric: ast.expr | None) -> bool:
 
 
 def _batches(evidence: Evidence) -> int | None:
-    try:
-        count = len(evidence.setup.train)  # type: ignore[arg-type]
-    except TypeError:
-        return None
+    count = batches_of(evidence.setup.train) or 0
     return count if count > 0 and math.isfinite(count) else None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Callable, Sequence
 from itertools import pairwise, takewhile
 
 from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR, StepLR
@@ -15,6 +15,7 @@ from striate.doctor.checks.optim.schedule.planned_rates import (
 )
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.rates import steps_an_epoch
+from striate.doctor.setup.batch import batches_of
 from striate.records import Finding, Remedy
 from striate.wording import percent, several
 
@@ -82,8 +83,8 @@ def ends_early(
 def gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Finding | None:
     """The finding for a rate that falls to nearly 0 in the first half of an epoch, or smoothly before most of it is
     over, where the number of epochs is unknown. A step down at three quarters of an epoch is usual."""
-    train = evidence.setup.train
-    if passes_in_all(evidence) or not isinstance(train, Sized):
+    epoch = batches_of(evidence.setup.train)
+    if passes_in_all(evidence) or epoch is None:
         return None
     passes = batches_a_step(evidence, len(shares))
     gone = len(shares) - _at_the_end(shares, lambda share: share <= GONE)
@@ -92,13 +93,13 @@ def gone_within_an_epoch(evidence: Evidence, shares: Sequence[float]) -> Finding
     stays = len(shares) - gone >= FALL_STEPS or _at_the_end(shares, lambda share: share == shares[-1]) >= _FLAT
     if not (0 < gone < len(shares) and stays):
         return None
-    if gone * passes > most * len(train):
-        return _zero_from_mid_epoch(evidence, shares, len(train) / passes)
+    if gone * passes > most * epoch:
+        return _zero_from_mid_epoch(evidence, shares, epoch / passes)
     limit = (
         f"{GONE:g} of the highest rate before {percent(_HALF, 0)} of an epoch is over, or "
         f"{percent(_MOST_OF_EPOCH, 0)} in a smooth fall"
     )
-    return _gone(evidence, f"step {gone + 1} of {len(train):,} in an epoch", max(shares[gone:]), limit)
+    return _gone(evidence, f"step {gone + 1} of {epoch:,} in an epoch", max(shares[gone:]), limit)
 
 
 def _zero_from_mid_epoch(evidence: Evidence, shares: Sequence[float], epoch: float) -> Finding | None:
