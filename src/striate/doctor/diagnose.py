@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import CodeType
@@ -123,7 +123,7 @@ def _of_code(source: ScriptSource, model: nn.Module, checks: list[Check], why: s
     found, skipped, looked = list[Finding](), dict[str, str](), list[str]()
     for check in checks:
         try:
-            with clock.interrupting(max(clock.left / 2, _BEYOND * _SECONDS)):
+            with clock.interrupting(_BEYOND):
                 found += check.run(evidence)
             looked += check.codes
         except NoEvidence as reason:
@@ -233,14 +233,10 @@ class _Results:
         evidence.requested.clear()
         found = list[Finding]()
         try:
-            if check.of_source:
-                # Reading code takes little time; a check that needs more reads the clock itself.
-                clock, late = evidence.clock, _BEYOND * evidence.clock.budget
-                clock.need(-late)
-                with clock.interrupting(max(clock.left / 2, late)):
-                    found += check.run(evidence)
-            else:
-                evidence.clock.need(0.0)
+            clock = evidence.clock
+            # Reading code takes little time; a check that needs more reads the clock itself.
+            clock.need(-_BEYOND * clock.budget if check.of_source else 0.0)
+            with clock.interrupting(_BEYOND) if check.of_source else nullcontext():
                 found += check.run(evidence)
             if evidence.setup.source is not None:
                 found = list(map(_as_of_script, found))

@@ -47,7 +47,8 @@ TIMES = frozenset(["mul", "multiply", "__mul__", "__rmul__"])
 QUOTIENTS = frozenset(["div", "divide", "true_divide", "__truediv__", "__div__"])
 _LIKE_ANOTHER = ("view_as", "reshape_as", "expand_as", "type_as")
 """Functions that read only the shape or type of their second tensor."""
-_ERRORS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
+"""Losses that compare numbers with numbers of the same shape."""
 NORMAL = ("randn", "randn_like", "normal", "normal_")
 
 
@@ -221,7 +222,7 @@ class CallGraph:
         """Losses whose targets are drawn from a normal distribution, as in diffusion models: of torch's losses, or
         squares of differences. Yields the loss call, the call that computed the prediction, and the call that drew the
         noise."""
-        errors = [(head.call, False) for head in self.heads if head.call.name in _ERRORS]
+        errors = [(head.call, False) for head in self.heads if head.call.name in REGRESSION]
         errors += [(call, True) for call in self.calls if call.name in DIFFERENCES and self._is_squared(call)]
         for call, either_way in errors:
             for output, target in (call.inputs, call.inputs[::-1])[: 1 + either_way] if len(call.inputs) == 2 else ():

@@ -51,13 +51,14 @@ class Clock:
             raise OutOfTime(f"the {self.budget:g} seconds ran out (--seconds; in Python, budget_seconds)")
 
     @contextmanager
-    def interrupting(self, seconds: float) -> Iterator[None]:
-        """Raise OutOfTime in the body after `seconds`, wherever it is: code that never reads the clock may not end.
-        Only in the main thread, and where there are timers (not on Windows)."""
+    def interrupting(self, share: float) -> Iterator[None]:
+        """Raise OutOfTime in the body after half of the time left, at least a `share` of the budget, wherever it is:
+        code that never reads the clock may not end. Only in the main thread, and where there are timers (not on
+        Windows)."""
         if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
             yield
             return
-        began, inside = perf_counter(), True
+        seconds, began, inside = max(self.left / 2, share * self.budget), perf_counter(), True
 
         def interrupt(*_: object) -> None:
             if inside:

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, RandomSampler
 
-from striate.doctor.evidence.call_graph import SUMS
+from striate.doctor.evidence.call_graph import REGRESSION, SUMS
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -20,7 +20,6 @@ from striate.doctor.setup.reached_objects import reached_values
 from striate.observe.tensors import tensors_in
 from striate.tasks.every import TASKS
 
-COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _OF_LOGITS = ("cross_entropy", "binary_cross_entropy_with_logits")
 _DRAWS = ("randn", "randn_like", "normal", "rand", "rand_like")
 _SURE = 12.0
@@ -137,8 +136,7 @@ def need_all_data(evidence: Evidence) -> None:
 def _given_to_network(evidence: Evidence, targets: torch.Tensor) -> bool:
     """Whether the network receives the integers in the place of the targets, such as the items that a recommender
     compares with users; False where it computes a loss with them."""
-    known = any(tensor.shape == targets.shape and torch.equal(tensor, targets) for tensor in evidence.first.given)
-    return known and not any(torch.equal(call.target, targets) for call in evidence.calls.losses)
+    return evidence.first.gets(targets) and not any(torch.equal(call.target, targets) for call in evidence.calls.losses)
 
 
 def _classes(evidence: Evidence) -> int:
@@ -153,17 +151,17 @@ def _reconstructs(evidence: Evidence, inputs: torch.Tensor) -> bool:
     losses = evidence.calls.losses
     if any(call.name in _DRAWS and call.inside for call in evidence.graph.calls):
         return False
-    return bool(losses) and all(call.name in COMPARING and _is_made_of(call.target, inputs) for call in losses)
+    return bool(losses) and all(call.name in REGRESSION and _is_made_of(call.target, inputs) for call in losses)
 
 
 def _is_change_of_input(evidence: Evidence) -> bool:
     """Whether the step adds the network's output to its input, or subtracts one from the other, before a loss compares
     the result with the targets: `mse_loss(noisy - model(noisy), clean)`."""
-    if not any(call.name in COMPARING for call in evidence.calls.losses):
+    if not any(call.name in REGRESSION for call in evidence.calls.losses):
         return False
     graph = evidence.graph
     output = None if graph.output is None else graph.origin(graph.output)
-    compared = (graph.origin(i) for head in graph.heads if head.call.name in COMPARING for i in head.call.inputs)
+    compared = (graph.origin(i) for head in graph.heads if head.call.name in REGRESSION for i in head.call.inputs)
     changed = (call for call in compared if call is not None and call.name in SUMS and "" not in call.inside)
     changed = (call for call in changed if len(set(call.input_shapes)) == 1)  # not a constant for all samples
     return output is not None and any(

@@ -185,10 +185,7 @@ def passes_of(setup: TrainingSetup) -> float:
     source = setup.source
     epochs = source.epochs if source is not None else None
     drawn = getattr(setup.train, "passes", None) or (source.steps if source is not None else None)
-    try:
-        return float((epochs or 1) * drawn if drawn else (epochs or 0) * len(setup.train))  # type: ignore[arg-type]
-    except TypeError:
-        return 0.0
+    return float((epochs or 1) * drawn if drawn else (epochs or 0) * (batches_of(setup.train) or 0))
 
 
 def _scale(replica: Replica, factor: float) -> None:

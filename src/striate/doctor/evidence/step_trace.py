@@ -98,6 +98,10 @@ class StepTrace:
     functions: set[type] = field(default_factory=set)
     """User-defined classes of `torch.autograd.Function` in the graph of outputs and loss."""
 
+    def gets(self, numbers: torch.Tensor) -> bool:
+        """Whether the network received these integers, such as the targets."""
+        return any(given.shape == numbers.shape and torch.equal(given.cpu(), numbers.cpu()) for given in self.given)
+
     @property
     def shown(self) -> torch.Tensor | None:
         """The main tensor among the positional arguments of the network's first call; None where there is none."""

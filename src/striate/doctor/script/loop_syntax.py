@@ -58,8 +58,8 @@ def _refuse(*_: Any) -> None:
     raise RuntimeError("an expression that is only read must not train")
 
 
-def passes_known(node: ast.expr, names: dict[str, Any]) -> Any:
-    """The value of what a loop counts by, such as `range(epochs)`; None where a function of the user's would run."""
+def harmless_value(node: ast.expr, names: dict[str, Any]) -> Any:
+    """The value of an expression such as `range(epochs)`; None where a function of the user's would run."""
     calls = (called(part) for part in nodes_in(node, ast.Call))
     return value_of(node, names) if all(name in _HARMLESS for name in calls) else None
 
@@ -68,7 +68,7 @@ def passes_of(loop: ast.For | ast.While, names: dict[str, Any]) -> int | None:
     """The number of passes of a loop: the length of its `range`, or until a counter that it increases by 1 reaches the
     limit in `while step < 1000` or `if step >= 1000: break`; None where unknown."""
     if isinstance(loop, ast.For):
-        counted = passes_known(loop.iter, names)
+        counted = harmless_value(loop.iter, names)
         return len(counted) if isinstance(counted, range) else None
     raised = {
         ast.unparse(part.target)

@@ -38,9 +38,9 @@ from striate.doctor.script.iterated_loop import (
 from striate.doctor.script.loop_syntax import (
     are_batches,
     counts,
+    harmless_value,
     name_of,
     number_for,
-    passes_known,
     passes_of,
     syntax_of,
     tuple_with_number,
@@ -323,7 +323,7 @@ def passes_over(loop: TrainingLoop, frames: list[types.FrameType]) -> int | None
     for found in _loops(frames):
         here = (found.frame.f_code.co_filename, found.loop.lineno)
         if isinstance(found.loop, ast.For) and (loop.place is None or here != loop.place[:2]):
-            values = passes_known(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
+            values = harmless_value(found.loop.iter, {**found.frame.f_globals, **found.frame.f_locals})
             named = isinstance(values, list | tuple) and any(
                 isinstance(value, str) for value in values
             )  # names of phases

@@ -10,6 +10,7 @@ import torch
 
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.fit.fitting import Fit, blends, fit_of, need_predictions, trial_with_adam
+from striate.doctor.evidence.call_graph import REGRESSION
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import keys_of
@@ -80,12 +81,9 @@ def _find_cannot_overfit_batch(evidence: Evidence) -> Iterator[Finding]:
     )
 
 
-_COMPARING = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
-
-
 def _compares(evidence: Evidence) -> bool:
     """Whether the loss compares outputs with targets directly, not as logarithms or as a mean and a variance."""
-    return all(call.name in ("", *_COMPARING) for call in evidence.calls.losses)
+    return all(call.name in ("", *REGRESSION) for call in evidence.calls.losses)
 
 
 def _passes(fit: Fit) -> bool:

@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from striate.doctor.checks.check import Check
-from striate.doctor.checks.model.heads import REGRESSION, SCORES, call_text, last_heads
+from striate.doctor.checks.model.heads import SCORES, call_text, last_heads
 from striate.doctor.checks.model.variants import try_change
-from striate.doctor.evidence.call_graph import SAME_NUMBERS, Call, CallGraph, Head
+from striate.doctor.evidence.call_graph import REGRESSION, SAME_NUMBERS, Call, CallGraph, Head
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Trial

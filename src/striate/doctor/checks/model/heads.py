@@ -11,7 +11,6 @@ from striate.doctor.evidence.call_graph import Call, CallGraph, Head
 
 SCORES = ("cross_entropy", "log_softmax", "softmax", "logsumexp")
 """Functions that expect unbounded scores, one per class."""
-REGRESSION = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
 def last_heads(graph: CallGraph, names: tuple[str, ...]) -> Iterator[Head]:

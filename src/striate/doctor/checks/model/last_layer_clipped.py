@@ -13,7 +13,6 @@ import torch
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.model.cosine_scores import largest_cosines
 from striate.doctor.checks.model.heads import (
-    REGRESSION,
     SCORES,
     axis_of,
     call_text,
@@ -23,7 +22,17 @@ from striate.doctor.checks.model.heads import (
     without_last,
 )
 from striate.doctor.checks.model.variants import TriedChange, gain_text, try_change
-from striate.doctor.evidence.call_graph import DIFFERENCES, DISTANCES, INPUT, SAME_NUMBERS, SUMS, TIMES, Call, CallGraph
+from striate.doctor.evidence.call_graph import (
+    DIFFERENCES,
+    DISTANCES,
+    INPUT,
+    REGRESSION,
+    SAME_NUMBERS,
+    SUMS,
+    TIMES,
+    Call,
+    CallGraph,
+)
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial_variants import first_argument, replaced
 from striate.records import Finding, Remedy

@@ -21,23 +21,21 @@ _PIXELS = 4
 
 def _find_fractions_lost(evidence: Evidence) -> Iterable[Finding]:
     source = evidence.source
-    stored = list(_stored_quotients(source))
-    x = evidence.samples.x if stored else None
-    if x is None or x.is_complex() or bool((x != x.round()).any()) or len(x.unique()) < _PIXELS:
+    stored = next(_stored_quotients(source), None)
+    x = None if stored is None else evidence.samples.x
+    if stored is None or x is None or x.is_complex() or bool((x != x.round()).any()) or len(x.unique()) < _PIXELS:
         return
-    for statement, target, made, value in stored:
-        kind = _type_of(made)
-        wraps = ", and numbers below 0 wrap around, as -1 becomes 255" if kind in _BYTES else ""
-        array = ast.unparse(target.value)
-        yield FRACTIONS_LOST.finding(
-            severity="error",
-            where=source.where(statement),
-            measured=f"`{ast.unparse(value)}` is stored in `{array}`, an array of {kind}: fractions are cut off"
-            f"{wraps}; all inputs of the network are whole numbers",
-            why="Standardized inputs have only a few whole values, so most of what they show is lost.",
-            remedy=f"give the array a floating type: `{array} = {_floating(made)}`",
-        )
-        return
+    statement, target, made, value = stored
+    kind, array = _type_of(made), ast.unparse(target.value)
+    wraps = ", and numbers below 0 wrap around, as -1 becomes 255" if kind in _BYTES else ""
+    yield FRACTIONS_LOST.finding(
+        severity="error",
+        where=source.where(statement),
+        measured=f"`{ast.unparse(value)}` is stored in `{array}`, an array of {kind}: fractions are cut off{wraps}; "
+        "all inputs of the network are whole numbers",
+        why="Standardized inputs have only a few whole values, so most of what they show is lost.",
+        remedy=f"give the array a floating type: `{array} = {_floating(made)}`",
+    )
 
 
 def _stored_quotients(source: ScriptSource) -> Iterator[tuple[ast.Assign, ast.Subscript, ast.Call, ast.expr]]:
@@ -61,11 +59,15 @@ def _stored_quotients(source: ScriptSource) -> Iterator[tuple[ast.Assign, ast.Su
 
 def _type_of(made: ast.Call) -> str:
     """The name of the type of numbers that a call makes an array of; empty where it says none."""
-    place = _MAKERS.get(called(made))
-    given = None if place is None else argument(made, place, "dtype")
+    given = _given_type(made)
     if isinstance(given, ast.Constant):
         return str(given.value)
     return "" if given is None else last_name(given)
+
+
+def _given_type(made: ast.Call) -> ast.expr | None:
+    place = _MAKERS.get(called(made))
+    return None if place is None else argument(made, place, "dtype")
 
 
 def _is_quotient(value: ast.expr) -> bool:
@@ -77,11 +79,9 @@ def _is_quotient(value: ast.expr) -> bool:
 
 def _floating(made: ast.Call) -> str:
     """The call with a floating type in place of its own."""
-    text, kind = ast.unparse(made), _type_of(made)
-    module = next((part.id for part in nodes_in(made.func, ast.Name)), "np")
-    given = argument(made, _MAKERS[called(made)], "dtype")
-    own = ast.unparse(given) if given is not None else kind
-    return f"{module}.float32".join(text.rsplit(own, 1))
+    own, module = _given_type(made), next((part.id for part in nodes_in(made.func, ast.Name)), "np")
+    assert own is not None, "its type is known"
+    return f"{module}.float32".join(ast.unparse(made).rsplit(ast.unparse(own), 1))
 
 
 FRACTIONS_LOST = Check(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from striate.doctor.checks.data.common import are_tokens
+from striate.doctor.evidence.call_graph import REGRESSION
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.comparable_outputs import need_all_data, need_targets
 from striate.doctor.evidence.evidence import Evidence
@@ -16,8 +17,6 @@ from striate.doctor.evidence.token_targets import CLASS_LOSSES
 from striate.doctor.setup.batch import main_tensor, parts
 
 _MOST_CLASSES = 100_000
-
-_OF_QUANTITIES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def need_class_loss(evidence: Evidence) -> None:
     """Raise NoEvidence if all losses of the step compare numbers, such as for batches with actions and ends of
     episodes, whose last tensor is not a class; or if it calls none of torch's, and has not one number a sample."""
     losses = evidence.calls.losses
-    if losses and all(call.name in _OF_QUANTITIES and len(call.target.unique()) > 2 for call in losses):
+    if losses and all(call.name in REGRESSION and len(call.target.unique()) > 2 for call in losses):
         raise NoEvidence("the loss compares numbers, not classes")
     x, y = (main_tensor(part) for part in parts(evidence.train.raw[0]))
     if not losses and x is not None and y is not None and x.shape[:1] != y.shape[:1]:

@@ -15,12 +15,16 @@ from striate.records import Finding
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     first: dict[tuple[ast.AST, str], tuple[bool, ast.BinOp]] = {}
+    read: dict[ast.AST, tuple[Received, set[str]]] = {}
     for sum_ in source.nodes(ast.BinOp):
         if not is_operation(sum_, ast.Add):
             continue
         scope = source.scope_of(sum_)
-        received = _received(source, scope)
-        if (found := _blend(sum_, _partners(scope) | _received_partners(received))) is None:
+        if scope not in read:
+            given = _received(source, scope)
+            read[scope] = given, _partners(scope) | _received_partners(given)
+        received, partners = read[scope]
+        if (found := _blend(sum_, partners)) is None:
             continue
         weight, of_own = found
         function, returned = received.get(weight, (scope, None))

@@ -13,9 +13,9 @@ from torch.nn import functional
 from striate.doctor.checks.check import Check
 from striate.doctor.checks.loss.pairs.contrastive_partners import RIGHT, WRONG, nearest_partners, scores_all_pairs
 from striate.doctor.checks.loss.pairs.sampled_negatives import BELONGING, sampled_ranked_higher
+from striate.doctor.evidence.call_graph import REGRESSION
 from striate.doctor.evidence.calls import watch_calls
 from striate.doctor.evidence.clock import NoEvidence
-from striate.doctor.evidence.comparable_outputs import COMPARING
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.nearness import neighbors
 from striate.doctor.evidence.predictions import Predictions
@@ -262,12 +262,10 @@ def _is_told_labels(evidence: Evidence) -> bool:
     """Whether the network gets the labels as an input, and its outputs are compared with other numbers, as those of a
     denoiser are with noise: no loss of pairs."""
     labels = main_tensor(parts(evidence.train.raw[0])[1])
-    if labels is None or not any(
-        t.shape == labels.shape and torch.equal(t.cpu(), labels.cpu()) for t in evidence.first.given
-    ):
+    if labels is None or not evidence.first.gets(labels):
         return False
     made = {tuple(tensor.shape) for tensor in step_outputs(evidence)}
-    return any(call.name in COMPARING and tuple(call.input.shape) in made for call in evidence.calls.losses)
+    return any(call.name in REGRESSION and tuple(call.input.shape) in made for call in evidence.calls.losses)
 
 
 def _costs_more_by_class(evidence: Evidence) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from striate.doctor.checks.loss.task.wrong import BINARY, ELEMENTWISE, Wrong
+from striate.doctor.checks.loss.task.wrong import BINARY, Wrong
+from striate.doctor.evidence.call_graph import REGRESSION
 from striate.doctor.evidence.calls import LossCall
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
@@ -21,7 +22,7 @@ _SMOOTHED = 0.8
 
 def class_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
     """A squared error of class numbers, with one output per sample for three classes or more."""
-    if not evidence.setup.classifies or call.name not in (*ELEMENTWISE, ""):
+    if not evidence.setup.classifies or call.name not in (*REGRESSION, ""):
         return None
     try:
         labels = evidence.train.labels
@@ -176,7 +177,7 @@ def classes_for_numbers(evidence: Evidence, call: LossCall) -> Wrong | None:
     if (
         evidence.setup.measures
         and _gets_targets(evidence, call)
-        and not any(other.name in ELEMENTWISE for other in evidence.calls.losses)
+        and not any(other.name in REGRESSION for other in evidence.calls.losses)
     ):
         return Wrong(
             "error",
