@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import sleep
 
 import pytest
@@ -28,6 +29,21 @@ def test_a_processor_s_products_come_in_both_precisions() -> None:
         assert rate.best >= rate.median >= rate.slowest > 0
         assert rate.repeats >= 3
         assert rate.size in ("64 × 64", "128 × 128")
+
+
+def test_a_precision_that_takes_over_a_second_for_a_small_product_is_not_timed_with_a_larger_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def emulated(size: int) -> Callable[[], object]:
+        asked.append(size)
+        return lambda: sleep(1.05)
+
+    monkeypatch.setattr(rates, "_cpu_products", lambda: {("bf16", "emulated"): emulated})
+    (rate,) = rates.matrix_product_rates(sizes=(64, 128), seconds=0.002)
+    assert asked == [64]
+    assert (rate.size, rate.repeats) == ("64 × 64", 1)
 
 
 def test_memory_is_counted_as_bytes_read_and_written() -> None:

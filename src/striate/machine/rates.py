@@ -55,8 +55,9 @@ def matrix_product_rates(
     """Rates of products of square matrices in GFLOP/s, for each precision and library of the device.
 
     On a CPU: fp32 by the library of `torch.mm` (MKL where torch was built with it) and by oneDNN, which computes
-    convolutions; bf16 by oneDNN. On a GPU: fp32, tf32, bf16, fp16. Each of the `sizes` is timed for about `seconds`, at
-    least three times; the size with the best rate counts.
+    convolutions; bf16 by oneDNN. On a GPU: fp32, tf32, bf16, fp16. Each of the `sizes`, in this order, is timed
+    for about `seconds`, at least three times, until one product takes longer than a second; the size with the best rate
+    counts.
     """
     import torch
 
@@ -65,7 +66,11 @@ def matrix_product_rates(
     makers = _gpu_products(device) if kind == "cuda" else _cpu_products()
     rates = []
     for (precision, how), make in makers.items():
-        found = [_product_rate(make(size), precision, how, size, seconds) for size in chosen]
+        found: list[Rate] = []
+        for size in chosen:
+            found.append(_product_rate(make(size), precision, how, size, seconds))
+            if found[-1].repeats == 1:  # a precision that the processor emulates: the next size would take minutes
+                break
         rates.append(max(found, key=lambda rate: rate.best))
     return tuple(rates)
 
@@ -192,7 +197,8 @@ def _product_rate(work: Callable[[], object], precision: Precision, how: str, si
 
 
 def _repeat(work: Callable[[], object], seconds: float) -> list[float]:
-    """Seconds of each call, at least three, for about `seconds` in all, after a warm-up call."""
+    """Seconds of each call, at least three, for about `seconds` in all, after a warm-up call; fewer if a call takes
+    longer than that and than a second."""
     work()
     times: list[float] = []
     began = perf_counter()
@@ -200,6 +206,8 @@ def _repeat(work: Callable[[], object], seconds: float) -> list[float]:
         started = perf_counter()
         work()
         times.append(perf_counter() - started)
+        if times[-1] > max(seconds, 1):
+            break
     return times
 
 
