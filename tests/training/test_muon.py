@@ -46,6 +46,12 @@ def test_steps_of_real_gradients_are_nearly_orthogonal(shape) -> None:
     assert float(singular.max()) < 1.35
 
 
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_processor_without_bf16_takes_float32(supported: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("striate.training.muon.bf16_on_cpu", lambda: supported)
+    assert orthogonalize(torch.randn(1, 8, 12)).dtype == (torch.bfloat16 if supported else torch.float32)
+
+
 def test_a_matrix_of_zeros_stays() -> None:
     assert not orthogonalize(torch.zeros(2, 3, 4)).any()
 

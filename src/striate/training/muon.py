@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from striate.machine.precision import bf16_on_cpu
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of a·s + b·s³ + c·s⁵: applied five times, it takes singular values in (0, 1] to about 0.7 to 1.2."""
 ITERATIONS = 5
@@ -25,14 +27,16 @@ _TINY = 1e-7
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """For each of the (B, rows, columns) matrices, about U Vᵀ of its singular value decomposition, in bfloat16.
+    """For each of the (B, rows, columns) matrices, about U Vᵀ of its singular value decomposition: in bfloat16, or in
+    float32 on a processor without bf16, which would take twenty times as long.
 
     Newton–Schulz iterations with `COEFFICIENTS`, which are chosen for speed rather than convergence: singular values
     end between 0.6 and 1.3, except those below 10⁻³ of the norm, which stay smaller. A matrix of zeros stays 0.
     """
     a, b, c = COEFFICIENTS
     x = matrices if matrices.shape[1] <= matrices.shape[2] else matrices.mT
-    x = (x / (x.norm(dim=(1, 2), keepdim=True) + _TINY)).bfloat16()
+    dtype = torch.bfloat16 if x.device.type != "cpu" or bf16_on_cpu() else torch.float32
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + _TINY)).to(dtype)
     for _ in range(ITERATIONS):
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

@@ -16,6 +16,7 @@ from striate.account.summarize import count_macs
 from striate.data.media.every_medium import PICTURE
 from striate.data.media.medium import ChooseSize, Photographs
 from striate.errors import StriateError
+from striate.machine.precision import bf16_on_cpu
 from striate.machine.rates import convolution_training_rate
 from striate.models.build import build_model
 from striate.models.choose import choose_fast_model, choose_model
@@ -136,7 +137,8 @@ def _measured_rate(device: str | None, threads: int, bf16: bool) -> float:
     torch.set_num_threads(threads)
     try:
         place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return max(convolution_training_rate(place, kind) for kind in (("fp32", "bf16") if bf16 else ("fp32",)))
+        half = bf16 and (torch.device(place).type != "cpu" or bf16_on_cpu())
+        return max(convolution_training_rate(place, kind) for kind in (("fp32", "bf16") if half else ("fp32",)))
     finally:
         torch.set_num_threads(before)
 

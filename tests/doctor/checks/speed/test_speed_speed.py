@@ -42,8 +42,10 @@ def test_double_precision_of_quick_steps_is_let_pass(monkeypatch: pytest.MonkeyP
     assert not asked(SLOW_PLAN, perceptron().double(), in_double_precision(), loss=LOSS)
 
 
-def test_other_layouts_and_formats_where_steps_are_long(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("half", [True, False])
+def test_other_layouts_and_formats_where_steps_are_long(half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slow_plan, "_LONG", 0.0)
+    monkeypatch.setattr(slow_plan, "bf16_pays_on_cpu", lambda: half)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
     last: list[bool] = []
@@ -51,9 +53,11 @@ def test_other_layouts_and_formats_where_steps_are_long(monkeypatch: pytest.Monk
     def fastest(trial: Trial) -> float:
         weight = trial.replica.model[0].weight  # type: ignore[index, union-attr]
         last.append(weight.is_contiguous(memory_format=torch.channels_last))
-        return (0.04, 0.05, 0.02, 0.03)[len(last) - 1]
+        seconds = (0.04, 0.05, 0.02, 0.03) if half else (0.04, 0.02)
+        return seconds[len(last) - 1]
 
     monkeypatch.setattr(slow_plan, "fastest_step", fastest)
     (found,) = asked(SLOW_PLAN, model, digits(), loss=LOSS)
     assert "channels last is 2.0 times as fast" in found.measured
+    assert ("bfloat16" in found.measured) == half
     assert "memory_format=torch.channels_last" in found.remedy

@@ -14,6 +14,7 @@ from striate.doctor.checks.speed.small_batch import fastest_step, timed_trials
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.evidence.trial import Change, Trial
 from striate.doctor.setup.replicas import Replica, to_float32
+from striate.machine.precision import bf16_pays_on_cpu
 from striate.records import Finding
 from striate.wording import percent
 
@@ -79,13 +80,19 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
     plain = evidence.train.raw[:_BATCHES]
     grid = any(parameter.ndim == 4 for parameter in evidence.setup.model.parameters())
     variants: dict[str, tuple[Change, Any]] = {"as it is": (Change(), plain)}
-    bfloat16 = partial(torch.autocast, evidence.setup.device.type, dtype=torch.bfloat16)
-    variants["bfloat16"] = (Change(around=lambda *_: bfloat16()), plain)
+    device = evidence.setup.device.type
+    half = device != "cpu" or bf16_pays_on_cpu()  # emulated, a step could take minutes
+    bfloat16 = partial(torch.autocast, device, dtype=torch.bfloat16)
+    if half:
+        variants["bfloat16"] = (Change(around=lambda *_: bfloat16()), plain)
     if grid:
         last = [_channels_last(batch) for batch in plain]
         variants["channels last"] = (Change(prepare=_to_channels_last), last)
+    if grid and half:
         both = Change(prepare=_to_channels_last, around=lambda *_: bfloat16())
         variants["channels last and bfloat16"] = (both, last)
+    if len(variants) == 1:
+        return
     trials = timed_trials(evidence, variants, 0.25)
     known = {name: fastest_step(t) for name, t in trials.items() if name == "as it is" or _agree(trials["as it is"], t)}
     chosen = min(known, key=lambda name: known[name])
@@ -98,7 +105,7 @@ def _other_plans(evidence: Evidence) -> Iterator[Finding]:
         f"a step takes: {table}; {chosen} is {speedup:.1f} times as fast, with the same loss within "
         f"{percent(_AGREE, 0)}",
         "The network learns the same in less time.",
-        _remedy(chosen, evidence.setup.device.type),
+        _remedy(chosen, device),
         f"{_FASTER:g} times as fast, timed in turns, with a loss within {percent(_AGREE, 0)}, where a step takes "
         f"{_LONG * 1000:g} ms or more",
     )
