@@ -203,6 +203,8 @@ class _Results:
     of_trial: set[tuple[str, ...]] = field(default_factory=set)
     """Codes of the checks that may depend on what the network learned in the trial: all but quick ones that do not read
     it."""
+    by: dict[str, Check] = field(default_factory=dict)
+    """By code of a finding, the check that it comes from."""
 
     @property
     def alarming(self) -> bool:
@@ -226,7 +228,8 @@ class _Results:
         return found
 
     def run(self, check: Check, evidence: Evidence) -> None:
-        """Run a check. Its findings replace earlier ones of the same codes."""
+        """Run a check. Its findings replace earlier ones of the same codes; its notes do not replace the errors and
+        warnings of another check."""
         if not check.quick and (cause := cause_of_all(check.codes, self.found)):
             self._skip(check, f"it would follow from {cause}")
             return
@@ -250,10 +253,17 @@ class _Results:
             if ran_out(error):
                 raise
             self._skip(check, f"the check itself failed: {type(error).__name__}: {error}")
+        found = [one for one in found if one.severity != "note" or not self._alarmed_by_another(check, one.code)]
         codes = {one.code for one in found}
         self.found = [one for one in self.found if one.code not in codes] + found
+        self.by |= dict.fromkeys(codes, check)
         if not check.quick or not AFTER_TRIAL.isdisjoint(evidence.requested):
             self.of_trial.add(check.codes)
+
+    def _alarmed_by_another(self, check: Check, code: str) -> bool:
+        return self.by.get(code, check) is not check and any(
+            one.code == code and one.severity != "note" for one in self.found
+        )
 
     def _skip(self, check: Check, why: str, *, late: bool = False) -> None:
         """Record a skipped check, unless it ran before."""

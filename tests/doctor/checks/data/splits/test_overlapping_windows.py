@@ -40,6 +40,12 @@ RANDOM = "train_test_split(x, y, test_size=0.2)"
         (APPENDED.format(positions="20, n", cut="i - 20 : i", split="train_test_split(x, y, shuffle=False)"), False),
         (APPENDED.format(positions="20, n", cut="i - 20 : i", split="x[:800], x[820:]"), False),
         (APPENDED.format(positions="20, n", cut="i - width : i", split=RANDOM), True),  # a width that is not known
+        (
+            APPENDED.format(positions="20, n", cut="i - 20 : i", split=RANDOM).replace(
+                "np.array(xs, dtype=np.float32)", "np.array(xs)[..., None] / 100"
+            ),
+            True,
+        ),
         (RETURNED, True),
         (RETURNED.replace("y = windows(", "y = shuffled("), False),
         (RETURNED.replace("train_test_split(x, y)", "parted(x, y)"), False),

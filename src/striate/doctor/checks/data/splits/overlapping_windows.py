@@ -60,8 +60,13 @@ def _cut(part: ast.expr, source: ScriptSource) -> bool:
 
 
 def _first_arguments(value: ast.expr) -> Iterator[ast.expr]:
-    """An expression and what its calls are given first, or called on: `xs` of `torch.tensor(np.array(xs)).float()`."""
+    """An expression and what its calls are given first, or called on, what is indexed and what is divided or shifted:
+    `xs` of `torch.tensor(np.array(xs)[..., None] / scale).float()`."""
     yield value
+    if isinstance(value, ast.Subscript):
+        yield from _first_arguments(value.value)
+    if isinstance(value, ast.BinOp):
+        yield from _first_arguments(value.left)
     if isinstance(value, ast.Call):
         owner = receiver_of(value)
         for part in (*value.args[:1], *([owner] if isinstance(owner, ast.Call) else [])):
