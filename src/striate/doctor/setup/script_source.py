@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -441,7 +441,7 @@ class ScriptSource:
             for file, node in self._nodes
             if isinstance(node, Function) and (file, _first_line(node)) in self.running | called_back
         }
-        return self._called_from([*inside, *nodes_in(running)]) | running
+        return self.called_from([*inside, *nodes_in(running)]) | running
 
     @cached_property
     def training_loop(self) -> Loop | None:
@@ -454,7 +454,7 @@ class ScriptSource:
     def _of_loops(self) -> set[ast.AST]:
         """The functions that any loop calls, directly or indirectly."""
         loops = (node for node in self.nodes() if isinstance(node, Loop))
-        return self._called_from([inner for loop in loops for inner in nodes_in(loop.body)])
+        return self.called_from([inner for loop in loops for inner in nodes_in(loop.body)])
 
     @cached_property
     def running_loops(self) -> list[Loop]:
@@ -471,9 +471,9 @@ class ScriptSource:
         """The nodes of the loops that were running at the first step, and the functions that these loops call, directly
         or indirectly."""
         running = [inner for loop in self.running_loops for inner in nodes_in(loop.body)]
-        return {*running, *self._called_from(running)}
+        return {*running, *self.called_from(running)}
 
-    def _called_from(self, nodes: list[ast.AST]) -> set[ast.AST]:
+    def called_from(self, nodes: Sequence[ast.AST]) -> set[ast.AST]:
         """The functions that nodes call, directly or indirectly."""
         found: set[ast.AST] = set()
         awaiting = nodes

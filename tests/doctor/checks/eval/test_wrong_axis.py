@@ -113,6 +113,7 @@ def test_the_only_output_is_no_class_to_choose_from(call: str, wrong: bool) -> N
         ("torch.stack([index % 16, index // 16], -1)", True),
         ("torch.stack([index // 16, index % 16], -1).flip(-1)", True),
         ("torch.stack([index, index % 16], -1)", True),
+        ("torch.stack([maps[index // 16, index % 16 + 1], maps[index // 16 + 1, index % 16]], -1)", True),
     ],
 )
 def test_the_column_of_a_peak_comes_before_its_row(line: str, right: bool) -> None:

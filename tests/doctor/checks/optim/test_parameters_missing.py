@@ -56,6 +56,38 @@ def test_who_is_unfrozen_may_get_an_optimizer_in_another_function(make: str, rig
     assert len(findings) == (not right)
 
 
+class Learner:
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.opt_func = model, torch.optim.Adam
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_learner_that_is_unfrozen_may_create_its_optimizer_anew(again: bool) -> None:
+    model = perceptron()
+    model[1].requires_grad_(False)
+    optimizer = torch.optim.Adam(model[3].parameters())
+    text = f"""
+    class Learner:
+        def unfreeze(self):
+            for p in self.model.parameters():
+                p.requires_grad_(True)
+
+        def fit(self, epochs):
+            opt = self.opt_func([p for p in self.model.parameters() if p.requires_grad])
+            for epoch in range(epochs):
+                for x, y in loader:
+                    step(x, y, opt)
+
+    learner.fit(3)
+    learner.unfreeze()
+    {"learner.fit(5)" if again else "pass"}
+    """
+    learner = Learner(model)
+    names = {"learner": learner, "self": learner, "optimizer": optimizer}
+    findings = read(text, PARAMETERS_MISSING, model, digits(), loss=LOSS, optimizer=optimizer, names=names)
+    assert ["unfreezes parameters" in one.measured for one in findings] == [True] * (not again)
+
+
 @pytest.mark.parametrize("held", [True, False])
 def test_what_is_let_learn_may_be_in_another_optimizer(held: bool) -> None:
     draws, critic = nn.Linear(64, 10), perceptron()

@@ -34,7 +34,8 @@ def _reverses(node: ast.AST) -> bool:
 
 def _row_or_column(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["row", "column", ""]:
     """Whether an expression is the quotient ("row") or the remainder ("column") of an index."""
-    for part in ast.walk(node):
+    parts = list(_beside_indices(node))
+    for part in parts:
         if is_operation(part, ast.Mod):
             return "column"
         if called(part) in ("remainder", "fmod"):
@@ -44,8 +45,15 @@ def _row_or_column(node: ast.expr, scope: ast.AST, depth: int = 4) -> Literal["r
         if called(part) in ("floor_divide", "div") and ("floor" in ast.unparse(part) or "trunc" in ast.unparse(part)):
             return "row"
     if depth:
-        names = [part.id for part in nodes_in(node, ast.Name)]
+        names = [part.id for part in parts if isinstance(part, ast.Name)]
         stores = [pair for line in nodes_in(scope, ast.Assign) for pair in assigned(line)]
         values = (value for name in names for target, value in stores if ast.unparse(target) == name)
         return next(filter(None, (_row_or_column(value, scope, depth - 1) for value in values)), "")
     return ""
+
+
+def _beside_indices(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of an expression without those that index: `maps[row, column]` is a value, neither row nor column."""
+    yield node
+    for part in [node.value] if isinstance(node, ast.Subscript) else ast.iter_child_nodes(node):
+        yield from _beside_indices(part)

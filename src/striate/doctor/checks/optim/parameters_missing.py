@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -28,6 +29,10 @@ _WORTH = 1.15
 chance."""
 _LEARNED = 1.5
 """How many times worse both trials with shuffled values have to be, if these values were learned."""
+
+
+_OPTIMIZER_MAKER = re.compile(r"(opt|optim|optimizer)_?(func|fn|class|cls|factory|type)", re.IGNORECASE)
+"""Names of variables that hold the class of an optimizer, or a function that creates one."""
 
 
 def _with_all_parameters(trial: Trial) -> str:
@@ -90,12 +95,24 @@ def _unfrozen_later(evidence: Evidence) -> Finding | None:
 
 
 def _creates_optimizer_later(source: ScriptSource, node: ast.AST) -> bool:
-    """Whether the script creates an optimizer after a node, in the same function or in one that it calls there."""
-    later = [other for other in ast.walk(source.scope_of(node)) if getattr(other, "lineno", 0) > node.lineno]  # type: ignore[attr-defined]
-    inner = [known for other in later if isinstance(other, ast.Call) for known in source.functions_of(other)]
-    later += list(nodes_in(inner))
-    kinds = (getattr(torch.optim, called(other), None) for other in later)
-    return any(isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) for kind in kinds)
+    """Whether the script creates an optimizer after a node, or after a call of the function around it, in the same
+    function or in one that it calls there."""
+    function = source.function_of(node)
+    moments = [node, *([] if function is None else [site.node for site in source.calls_of(function)])]
+    later = [
+        other
+        for moment in moments
+        for other in ast.walk(source.scope_of(moment))
+        if getattr(other, "lineno", 0) > getattr(moment, "lineno", 0)
+    ]
+    later += list(nodes_in(source.called_from(later)))
+    return any(_creates_optimizer(other) for other in later if isinstance(other, ast.Call))
+
+
+def _creates_optimizer(call: ast.Call) -> bool:
+    kind = getattr(torch.optim, called(call), None)
+    known = isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    return known or _OPTIMIZER_MAKER.fullmatch(called(call)) is not None
 
 
 def _unfrozen(source: ScriptSource, node: ast.AST) -> nn.Module | None:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import digits, perceptron, read
+from for_checks.asked import digits, perceptron, read, stepped
 from for_checks.scripts import SCRIPT, values
 from striate.doctor.checks.eval.metrics.known_inputs import picks_rows
 from striate.doctor.checks.eval.metrics.metric_functions import wrong_metrics
@@ -206,3 +208,31 @@ def test_a_recall_divides_by_the_samples_of_a_class(given: str, called: str, axi
     exec(text[: text.index("def evaluate")], names)
     said = read(text + LOOP, SimpleNamespace(run=wrong_metrics), perceptron(), digits(), val=digits(), names=names)
     assert ["gives the precision" in one.measured for one in said] == [True] * wrong
+
+
+DICE = """
+def dice(maps, masks):
+    both = 2 * (maps * masks).sum((-1, -2))
+    return (both / (maps.sum((-1, -2)) + masks.sum((-1, -2)))).mean()
+def evaluate(model, loader):
+    for x, y in loader:
+        given = (model(x)CHANNEL > 0).float()
+        dice(given, y)
+"""
+
+
+@pytest.mark.parametrize("channel", ["", ".squeeze(1)"])
+def test_maps_whose_channel_is_removed_before_they_are_compared(channel: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 1, 8, 8)
+    data = TensorDataset(x, (x[:, 0] > 0.5).float())
+    loader, text = DataLoader(data, 16), DICE.replace("CHANNEL", channel)
+    names: dict[str, Any] = {"model": nn.Conv2d(1, 1, 3, padding=1)}
+    exec(text[: text.index("def evaluate")], names)
+
+    def step(model: nn.Module, batch: Any, optimizer: torch.optim.Optimizer, loss: Any) -> torch.Tensor:
+        return stepped(loss(model(batch[0]).squeeze(1), batch[1]), optimizer)
+
+    options: dict[str, Any] = {"loss": nn.BCEWithLogitsLoss(), "step": step, "val": loader, "names": names}
+    said = read(text + LOOP, SimpleNamespace(run=wrong_metrics), names["model"], loader, **options)
+    assert ["of shapes (64, 1, 8, 8) and (64, 8, 8)" in one.measured for one in said] == [True] * (not channel)

@@ -13,6 +13,7 @@ from striate.doctor.checks.eval.metrics.neighbors import wrong_precision
 from striate.doctor.checks.eval.metrics.perfect_predictions import (
     absent_classes_finding,
     overlap_finding,
+    reshapes_arguments,
     taken_from_one,
     wrong_for_targets,
 )
@@ -36,7 +37,8 @@ def wrong_metrics(evidence: Evidence) -> Iterator[Finding]:
                 found = right_zeros(evidence, name, line, function)
         elif words & (_ERRORS | SCORES) and "loss" not in words:
             error = bool(words & _ERRORS) or ("r2" not in words and taken_from_one(node))
-            found = wrong_for_targets(evidence, f"`{name}`", line, function, perfect=0.0 if error else 1.0)
+            perfect, reshaped = 0.0 if error else 1.0, reshapes_arguments(evidence.source, node)
+            found = wrong_for_targets(evidence, f"`{name}`", line, function, perfect=perfect, reshaped=reshaped)
             if found is None and not error:
                 asked = evidence, name, f"`{name}`", line, function
                 found = overlap_finding(*asked) or absent_classes_finding(*asked)

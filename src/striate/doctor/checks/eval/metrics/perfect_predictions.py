@@ -22,21 +22,27 @@ from striate.doctor.checks.eval.metrics.overlap_kinds import (
     shares_of,
 )
 from striate.doctor.evidence.evidence import Evidence
-from striate.doctor.setup.syntax import is_constant, is_operation, nodes_in
+from striate.doctor.setup.script_source import ScriptSource
+from striate.doctor.setup.syntax import assigned, called, is_constant, is_operation, nodes_in
 from striate.records import Finding
 from striate.wording import listed, percent
 
 _OF_CLASSES = 3
 """Which of the forms of right predictions are maps of classes."""
+_RESHAPING = ("squeeze", "unsqueeze", "reshape", "view", "view_as", "flatten", "ravel")
 _SAME, _RAISED = 0.02, 0.1
 
 
 def wrong_for_targets(
-    evidence: Evidence, name: str, line: int, function: Callable[..., Any], *, perfect: float
+    evidence: Evidence, name: str, line: int, function: Callable[..., Any], *, perfect: float, reshaped: bool = False
 ) -> Finding | None:
     """The finding for a metric that is not `perfect` where predictions equal their targets. They have the shapes of the
-    outputs and targets of validation, in either order of arguments."""
-    forms = [form for one, other in right_predictions(evidence) for form in ((one, other), (other, one))]
+    outputs and targets of validation, in either order of arguments; `reshaped`: or the same shape, since the script
+    reshapes them before it calls the function."""
+    pairs = list(right_predictions(evidence))
+    if reshaped:
+        pairs += [(one.reshape(other.shape), other) for one, other in pairs if one.numel() == other.numel()]
+    forms = [form for one, other in pairs for form in ((one, other), (other, one))]
     results = [(numbers, form) for form in forms if (numbers := numbers_for(function, *form))]
     values = [value for numbers, _ in results for value in numbers]
     if not values or any(near(value, perfect) or (perfect and value > 1) for value in values):  # counts, above 1
@@ -118,6 +124,17 @@ def absent_classes_finding(
             f"{_RAISED} or more",
         )
     return None
+
+
+def reshapes_arguments(source: ScriptSource, function: ast.FunctionDef) -> bool:
+    """Whether an argument of a call of the function is reshaped, in the call or where the argument is assigned."""
+    for site in source.calls_of(function):
+        names = {part.id for argument in site.node.args for part in nodes_in(argument, ast.Name)}
+        stores = nodes_in(source.scope_of(site.node), ast.Assign)
+        values = [value for line in stores for target, value in assigned(line) if ast.unparse(target) in names]
+        if any(called(part) in _RESHAPING for part in nodes_in([*site.node.args, *values], ast.Call)):
+            return True
+    return False
 
 
 def taken_from_one(function: ast.FunctionDef) -> bool:

@@ -30,6 +30,12 @@ def test_positions_within_what_is_left(begin: int, parts: bool, wrong: bool) -> 
     assert list(found(text, values() | names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * wrong
 
 
+@pytest.mark.parametrize("fitted", [range(40, 60), range(60)])
+def test_positions_for_training_that_are_divided_further(fitted: range) -> None:
+    names = {"train_idx": torch.arange(60), "fit_idx": torch.tensor(fitted), "val_idx": torch.arange(40)}
+    assert list(found(SCRIPT, values() | names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * (len(fitted) == 60)
+
+
 def test_the_ends_of_two_ranges_are_no_positions() -> None:
     assert not found(SCRIPT, values() | {"train_split": (0, 1100), "val_split": (1100, 1400)}, [SPLIT_OVERLAP])
     shared = {"train_split": list(range(50)), "val_split": list(range(40, 60))}

@@ -41,13 +41,19 @@ def positions_shared(evidence: Evidence) -> Iterator[Finding]:
             others = positions(also)
             shared = chosen & others
             shares = len(others) >= FEWEST and len(shared) > 0.01 * len(others)
-            if shares and not _within_rest(evidence.source, other, chosen):
+            divided = shares and _divided_further(names, chosen, others)
+            if shares and not divided and not _within_rest(evidence.source, other, chosen):
                 yield _finding(
                     name,
                     other,
                     f"{several(len(shared), 'position')} of {len(others)} in `{other}` are also in `{name}`",
                 )
                 return
+
+
+def _divided_further(names: Mapping[str, Any], chosen: set[int], others: set[int]) -> bool:
+    """Whether another variable holds the rest of the `chosen` positions: `fit, val = train_test_split(train)`."""
+    return others < chosen and any(positions(value) == chosen - others for value in list(names.values()))
 
 
 def _within_rest(source: ScriptSource, name: str, chosen: set[int]) -> bool:
