@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +27,16 @@ def test_what_is_maximized_is_learned_as_it_grows(sign: float) -> None:
     optimizer = torch.optim.Adam(flow.parameters(), 1e-3, maximize=sign > 0)
     setup = make_setup(flow, sensors(), optimizer=optimizer, step=likelihood(sign), task="regress")
     assert learning_of(Evidence(setup, Clock(60.0))).shown
+
+
+def test_losses_of_rivals_show_nothing() -> None:
+    x = digits().dataset.tensors[0]
+    guessed = DataLoader(TensorDataset(x, torch.randint(2, (len(x),))), 32)
+    setup = make_setup(perceptron(), guessed, None, loss=nn.CrossEntropyLoss(), optimizer=lambda p: adam(p, 1e-5))
+    for rivals, text in ((False, "predictions are still at chance"), (True, "networks train against each other")):
+        learned = learning_of(Evidence(replace(setup, rivals=rivals), Clock(60.0)))
+        assert not learned.shown
+        assert learned.text.startswith(text)
 
 
 def test_logits_of_gray_levels_are_judged_as_gray_levels() -> None:

@@ -45,6 +45,8 @@ def learning_of(evidence: Evidence) -> Learning:
         return Learning(False, f"no parameter changed in {steps}")
     ignored = _targets_ignored(evidence)
     known = _by_predictions(evidence, steps, ignored)
+    if evidence.setup.rivals and not (known is not None and known.shown):
+        return Learning(False, "networks train against each other, so their losses do not show what they learn")
     if known is not None and (known.shown or ignored):  # a loss that ignores the targets may fall whatever is learned
         return known
     return _by_loss(evidence, trial, steps, known)
