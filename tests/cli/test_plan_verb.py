@@ -151,6 +151,18 @@ def test_more_threads_than_cores_are_told(capsys, monkeypatch: pytest.MonkeyPatc
     assert "waiting for each other" not in capsys.readouterr().err
 
 
+def test_bf16_on_a_processor_that_emulates_it_is_told(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("striate.training.execution.bf16_on_cpu", lambda: False)
+    said = "no bf16 instructions and emulates them: --execution.precision fp32 is faster"
+    asked = ["digits", *SMALL, "--execution.precision", "bf16"]
+    assert main(["plan", *asked, "--seconds", "0.2", "--json"]) == 0
+    assert said in " ".join(json.loads(capsys.readouterr().out)["notes"])
+    assert main(["train", *asked, "--budget.steps", "2"]) == 0
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert main(["plan", "digits", *SMALL, "--seconds", "0.2", "--json"]) == 0
+    assert "emulates" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("verb", ["train", "plan"])
 def test_a_layout_of_images_is_refused_where_there_are_none(verb: str, capsys) -> None:
     assert main([verb, "iris", "--execution.memory_format", "channels_last", "--json"]) == 2

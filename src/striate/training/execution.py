@@ -17,7 +17,7 @@ from striate.machine.allocator import allocator_policy, available, usual_policy
 from striate.machine.library_caches import load_compiler
 from striate.machine.load import current_load, maybe_busy, own_cores
 from striate.machine.memory import ran_out
-from striate.machine.precision import dtype_of, fp32_products
+from striate.machine.precision import bf16_on_cpu, dtype_of, fp32_products
 from striate.training.config import Config, ExecutionConfig
 from striate.training.deterministic import deterministic_operations
 from striate.wording import several
@@ -49,13 +49,18 @@ def _usual_threads(execution: ExecutionConfig) -> int:
     return 1 if current_load().busy else threads
 
 
-def thread_warning(execution: ExecutionConfig) -> str:
-    """The note where there are more threads than cores; else empty."""
-    threads, cores = execution.threads or 1, len(own_cores())
-    if threads <= cores or str(execution.device).startswith("cuda"):
-        return ""
-    there = several(cores, "core")
-    return f"{several(threads, 'thread')} on {there} keep waiting for each other: --execution.threads {cores} is faster"
+def warnings_on_request(request: ExecutionConfig, execution: ExecutionConfig) -> list[str]:
+    """Notes on requested settings that make this machine slower: more threads than cores, and bf16 on a processor
+    without bf16 instructions."""
+    if str(execution.device).startswith("cuda"):
+        return []
+    notes, threads, cores = [], request.threads or 1, len(own_cores())
+    if threads > cores:
+        waiting = f"{several(threads, 'thread')} on {several(cores, 'core')} keep waiting for each other"
+        notes.append(f"{waiting}: --execution.threads {cores} is faster")
+    if request.precision == "bf16" and not bf16_on_cpu():
+        notes.append("this processor has no bf16 instructions and emulates them: --execution.precision fp32 is faster")
+    return notes
 
 
 def as_plain(execution: ExecutionConfig) -> ExecutionConfig:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from striate.inference.race import Timing, is_ahead, is_hopeless
+from striate.inference.race import AHEAD, Timing, is_ahead, is_hopeless
 from striate.training.plan.decide import budget_seconds
 from striate.training.plan.plan_table import Candidate, choose
 
@@ -65,9 +65,9 @@ def test_the_hopeless_are_left_out_early_and_the_close_are_not() -> None:
 @given(st.dictionaries(st.sampled_from([PLAIN, LAST, BF16_PLAIN, BF16, COMPILED]), st.floats(1e-5, 10), min_size=1))
 def test_what_is_chosen_is_never_far_behind(times: dict[Candidate, float]) -> None:
     chosen = choose({one: Timing((time,) * 3) for one, time in times.items()})
-    assert times[chosen] <= min(times.values()) / (1 - 0.031)
-    plainer = [times[one] for one in times if one.plainness < chosen.plainness]
-    assert all(times[chosen] < 0.971 * time for time in plainer)
+    assert (1 - AHEAD) * times[chosen] <= min(times.values()) * (1 + 1e-9)
+    # One that was passed over may have been slower than the next by less than 2 %.
+    assert all(times[chosen] < time for one, time in times.items() if one.plainness < chosen.plainness)
 
 
 @pytest.mark.parametrize(("expected", "budget"), [(1, 0.015), (60, 0.9), (600, 9), (3600, 18), (36_000, 60), (1e6, 60)])

@@ -19,7 +19,7 @@ from striate.machine.memory import ran_out
 from striate.models.preserved_state import original_preserved, uses_others
 from striate.training.budget.speed import steps_for_epochs
 from striate.training.config import Config, ExecutionConfig
-from striate.training.execution import make_scaler, place, thread_warning
+from striate.training.execution import make_scaler, place, warnings_on_request
 from striate.training.plan.offers import Offers, offers_for
 from striate.training.plan.plan_table import Candidate, PlanRecord, PlanRow, record_from_json
 from striate.training.plan.probe import LONGEST, Probe, probe
@@ -265,8 +265,7 @@ def _notes_on_table(found: Probe, work: Workload, request: ExecutionConfig) -> l
     whole = min(batch, there)
     if timed < whole:
         notes.append(f"timed on {timed:,} of the {several(whole, 'sample')} of a batch")
-    warning = "" if request.threads is None else thread_warning(work.config.execution)
-    return [*notes, warning] if warning else notes
+    return notes + warnings_on_request(request, work.config.execution)
 
 
 @dataclass(frozen=True)
@@ -315,8 +314,7 @@ def _notes(work: Workload, request: ExecutionConfig, planned: Planned) -> list[s
     if planned.record is None and request.threads is None and used < work.threads and not table:
         threads = several(used, "thread")
         notes.append(f"other processes use the cores, so training uses {threads} instead of {work.threads}")
-    warning = "" if request.threads is None else thread_warning(planned.execution)
-    return [*notes, warning] if warning else notes
+    return notes + warnings_on_request(request, planned.execution)
 
 
 def expected_length(config: Config, train: Split, spent: Callable[[], float]) -> tuple[int | None, float | None]:
