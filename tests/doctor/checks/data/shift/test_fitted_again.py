@@ -126,6 +126,8 @@ BUILDS = "def build_vocab(texts):\n    return {}\n"
         ("for name in parts:\n    x = scaler.fit_transform(data[name])", True),
         ("for column in ['age', 'fare']:\n    x = scaler.fit_transform(data[column])", False),
         ("seen = TSNE().fit_transform(x_test)", False),
+        ("plane = PCA(2)\nseen = plane.fit_transform(x_test)", False),
+        ("plane = PCA(20)\nx_train = plane.fit_transform(x_train)\nx_test = plane.fit_transform(x_test)", True),
         (BUILDS + "known, other = build_vocab(train_texts), build_vocab(val_texts)", True),
         (BUILDS + "known = build_vocab(train_texts + val_texts)", False),
         (BUILDS + "known, other = build_vocab(train_words), build_vocab(train_labels)", False),

@@ -12,7 +12,7 @@ from striate.doctor.checks.check import Check
 from striate.doctor.evidence.clock import NoEvidence
 from striate.doctor.evidence.evidence import Evidence
 from striate.doctor.setup.script_source import ScriptSource, Site
-from striate.doctor.setup.syntax import called, nodes_in, receiver_of
+from striate.doctor.setup.syntax import assigned, called, nodes_in, receiver_of
 from striate.records import Finding
 
 _OTHERS = frozenset(("val", "valid", "validation", "test", "tst", "dev", "holdout"))
@@ -30,13 +30,15 @@ _IN_ORDER_OF_APPEARANCE = ("factorize",)
 _CHOOSING = (ast.If, ast.IfExp, ast.BoolOp, ast.ExceptHandler)
 _PICTURES = ("tsne", "umap", "mds")
 """Methods that are fitted for plots."""
+_REDUCING = ("pca", "svd", "isomap")
+"""Methods that are fitted for plots where they are fitted once."""
 
 
 def _run(evidence: Evidence) -> Iterator[Finding]:
     source = evidence.source
     for site in source.calls("fit_transform"):
         owner = receiver_of(site.node)
-        if owner is None or not site.node.args or any(name in ast.unparse(owner).lower() for name in _PICTURES):
+        if owner is None or not site.node.args or _is_for_a_plot(source, owner):
             continue
         words = _words(ast.unparse(site.node.args[0]))
         if not words & (_OTHERS | _TRAINING):
@@ -53,6 +55,18 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             )
             return
     yield from _built_again(evidence, source)
+
+
+def _is_for_a_plot(source: ScriptSource, owner: ast.expr) -> bool:
+    made = (value for line in source.nodes(ast.Assign) for target, value in assigned(line) if _same(target, owner))
+    text = " ".join(map(ast.unparse, (owner, *made))).lower()
+    fits = [one for site in source.calls("fit", "fit_transform") if (one := receiver_of(site.node)) is not None]
+    once = sum(_same(one, owner) for one in fits) == 1
+    return any(name in text for name in (*_PICTURES, *(_REDUCING if once else ())))
+
+
+def _same(one: ast.AST, other: ast.AST) -> bool:
+    return ast.unparse(one) == ast.unparse(other)
 
 
 def _built_again(evidence: Evidence, source: ScriptSource) -> Iterator[Finding]:
