@@ -213,6 +213,56 @@ def test_what_a_function_asks_without_gradients_is_validation(call: str, is_foun
     assert (find_validation(asked_loop, [frame_of(str(file), **names)], None) is other) is is_found
 
 
+LOOPED = """
+def evaluate(net):
+    with torch.no_grad():
+        for x, _ in enumerate(tl):
+            net(x)
+"""
+
+
+@pytest.mark.parametrize("without", ["with torch.no_grad():", "if True:"])
+def test_a_loader_that_is_read_without_gradients_is_validation(without: str, tmp_path: Any) -> None:
+    file = tmp_path / "script.py"
+    file.write_text(text := LOOPED.replace("with torch.no_grad():", without))
+    made: dict[str, Any] = {"__name__": "__main__", "torch": torch}
+    exec(compile(text, str(file), "exec"), made)
+    train, other = loader(0), loader(1)
+    names = {**made, "net": perceptron(), "dl": train, "tl": other}
+    asked_loop: Any = SimpleNamespace(batches=train)
+    found = find_validation(asked_loop, [frame_of(str(file), **names)], None)
+    assert (found is other) is (without != "if True:")
+
+
+def test_a_loader_that_shuffles_and_that_no_name_leads_to_is_of_an_earlier_training() -> None:
+    train = loader(0)
+    left = DataLoader(TensorDataset(torch.randn(60, 3), torch.zeros(60)), 8, shuffle=True)
+    asked_loop: Any = SimpleNamespace(batches=train)
+    assert find_validation(asked_loop, [frame_of("script.py", dl=train)], None) is not left
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "own"),
+    [
+        ("run_epoch(net, source_dl)", "run_epoch(net, train_dl)", False),
+        ("run_epoch(net, source_dl)", "run_epoch(net, source_dl)", True),
+        ("run_epoch(net, source_dl)\naccuracy(net, val_dl)", "run_epoch(net, train_dl)", True),
+        ("for _ in range(5):\n    run_epoch(net, source_dl)\n    run_epoch(net, train_dl)", "pass", True),
+    ],
+)
+def test_what_is_asked_behind_a_training_with_other_data_only(
+    first: str, later: str, own: bool, tmp_path: Path
+) -> None:
+    source, train, val = (loader(seed) for seed in range(3))
+    names = {"source_dl": source, "train_dl": train, "val_dl": val, "net": perceptron()}
+    file = tmp_path / "script.py"
+    file.write_text(f"{first}\n{later}\naccuracy(net, val_dl)\n")
+    inner, outer = frame_of(str(file)), frame_of(str(file), **names)
+    inner.f_code = SimpleNamespace(co_name="run_epoch", co_filename=str(file), co_firstlineno=1)
+    outer.f_lineno = 1 + first.startswith("for")
+    assert (find_validation(TrainingLoop(print, source, "here", {}), [inner, outer], None) is val) is own
+
+
 TRAININGS = """run_epoch(teacher, source_dl, optimizer)
 {made}
 optimizer = SGD(net.features[1:].parameters())

@@ -20,9 +20,11 @@ _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
     """Whether the running functions use a loader, or a data set, only together with a network that is made later, and
-    trained on other data than these `batches`."""
+    trained on other data than these `batches`, or only after they have trained again, on other data."""
     found = False
     running = {frame.f_code.co_name for frame in frames}
+    if _read_after_another_training(data, frames, batches, running):
+        return True
     for frame in frames:
         awaiting = [name for name, value in frame.f_locals.items() if value is data]
         scope = _scope_of(frame) if awaiting else ast.Module([], [])
@@ -50,6 +52,30 @@ def is_of_later_training(data: Any, frames: list[Any], batches: Any) -> bool:
             if left:
                 return False
     return found
+
+
+def _read_after_another_training(data: Any, frames: list[Any], batches: Any, running: set[str]) -> bool:
+    """Whether a function reads a loader only behind a later call of a function that trains now, with another loader:
+    `train(net, old)`, then `train(net, new)` and `evaluate(net, test)`."""
+    for frame in frames:
+        names = {name for name, value in frame.f_locals.items() if value is data}
+        scope = _scope_of(frame) if names else ast.Module([], [])
+        calls = [call for call in nodes_in(scope, ast.Call) if called(call) in running]
+        if not calls:
+            continue
+        known, line = {**frame.f_globals, **frame.f_locals}, frame.f_lineno
+        current = _trained_on(known, batches)
+        around = [loop for loop in nodes_in(scope, ast.For, ast.While) if loop.lineno <= line <= (loop.end_lineno or 0)]
+        present = {id(node) for loop in around for node in ast.walk(loop)}
+        again = [
+            call.lineno
+            for call in calls
+            if call.lineno > line and id(call) not in present
+            if any(isinstance(known.get(name), DataLoader) for name in _given(call) - names - current)
+        ]
+        reads = [node.lineno for name in names for node in ast.walk(scope) if _is_read(node, name)]  # type: ignore[attr-defined]
+        return bool(again and reads) and min(again) <= min(reads)
+    return False
 
 
 def is_beside_later_training_data(name: str, frames: list[Any]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 from striate.doctor.evidence.read_batches import repeats_samples
 from striate.doctor.script.evaluated_arrays import evaluated_arrays, only_evaluates, unwrapped
@@ -22,7 +22,15 @@ from striate.doctor.script.later_trainings import are_renumbered, is_beside_late
 from striate.doctor.script.loop_syntax import syntax_of, value_of
 from striate.doctor.script.training_loop import TrainingLoop
 from striate.doctor.setup.batch import main_tensor, parts
-from striate.doctor.setup.syntax import called, definition_of, last_name, nodes_in, variable_of
+from striate.doctor.setup.syntax import (
+    called,
+    definition_of,
+    last_name,
+    names_in,
+    nodes_in,
+    says_no_gradient,
+    variable_of,
+)
 from striate.models.preserved_state import same_random_state
 
 _FAR = 0.5
@@ -82,6 +90,8 @@ def find_validation(
     known, data = {id(loop.batches), *map(id, pairs.values())}, getattr(loop.batches, "dataset", None)
     others = [other for other in gc.get_objects() if type(other) is DataLoader and id(other) not in known]
     others = [other for other in others if other.dataset is not data]  # loaders that a library made of the same data
+    # One that shuffles may be left over from an earlier training.
+    others = [other for other in others if not isinstance(other.sampler, RandomSampler)]
     return others[0] if len(others) == 1 and not found else None
 
 
@@ -187,16 +197,28 @@ def _other_data(value: Any, batches: Any) -> bool:
 
 def _is_evaluated(name: str, frames: list[Any]) -> bool:
     """Whether the script passes a variable to a function of its own that predicts without gradients and trains nothing,
-    as `test(net, tl)`."""
+    as `test(net, tl)`, or such a function, or a block without gradients, loops over it."""
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         for node in ast.walk(syntax_of(frame.f_code.co_filename)):
+            if _asks(node, names) and any(
+                name in map(str.lower, names_in(loop.iter)) for loop in nodes_in(node, ast.For)
+            ):
+                return True
             given = node.args if isinstance(node, ast.Call) else []
             if any(last_name(part).lower() == name for part in given):
                 function = unwrapped(value_of(node.func, names))  # type: ignore[attr-defined]
                 if getattr(function, "__module__", "") == "__main__" and only_evaluates(function):
                     return True
     return False
+
+
+def _asks(node: ast.AST, names: dict[str, Any]) -> bool:
+    """Whether a node is a function that only evaluates, or a block without gradients."""
+    if isinstance(node, ast.FunctionDef):
+        function = names.get(node.name)
+        return isinstance(function, types.FunctionType) and only_evaluates(unwrapped(function))
+    return isinstance(node, ast.With) and says_no_gradient(item.context_expr for item in node.items)
 
 
 def are_of_another_training(names: dict[str, Any], batches: Any) -> bool:

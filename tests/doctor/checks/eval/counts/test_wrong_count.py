@@ -251,7 +251,13 @@ def test_masks_that_are_mostly_background(told: str, less: str, wrong: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("count", "wrong"), [("len(val_loader) * val_loader.batch_size", True), ("len(val_loader.dataset)", False)]
+    ("count", "wrong"),
+    [
+        ("len(val_loader) * val_loader.batch_size", True),
+        ("len(val_loader.dataset)", False),
+        ("len(val_loader.dataset) * 3", False),  # three labels of each sample are counted
+        ("3 * 61", False),
+    ],
 )
 def test_a_count_is_divided_by_what_a_name_stands_for(count: str, wrong: bool) -> None:
     text = SCRIPT.replace("accuracy = correct / total", f"count = {count}\n    accuracy = correct / count")
@@ -820,6 +826,8 @@ def test_distances_may_be_small_or_large_for_what_is_the_same(side: str, most: f
         ("(out.argmax(1) == y).float().mean()", False),
         ("100 * (out.argmax(1) == y).float().mean()", False),
         ("(out.argmax(1) == y).sum()", False),
+        ("((out.argmax(1) == y) & (y != 0)).sum(), (y != 0).sum()", False),  # tokens without padding
+        ("((out.argmax(1) == y) & (y != 0)).sum() / 64", True),
     ],
 )
 def test_an_accuracy_is_asked_for_what_is_known(of: str, wrong: bool) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subse
 from striate.doctor.checks.eval.counts.findings import wrong_count, wrong_share
 from striate.doctor.checks.eval.evaluation_loops import added_in, after_loop, batch_size_of, evaluation_loops, size_of
 from striate.doctor.setup.script_source import ScriptSource
-from striate.doctor.setup.syntax import called, is_operation, names_in, nodes_in, receiver_of, stored_in
+from striate.doctor.setup.syntax import called, is_operation, last_name, names_in, nodes_in, receiver_of, stored_in
 from striate.records import Finding
 from striate.wording import several
 
@@ -80,6 +80,8 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                     continue
                 if name not in names_in(above) or type(number) is not int or number in (0, 1, seen):
                     continue
+                if number % seen == 0 and _of_positions(below):
+                    continue
                 if number == samples:
                     what = f"of which `drop_last` leaves out {samples - seen:,}"
                 elif isinstance(loader.sampler, SubsetRandomSampler) and number > seen:
@@ -92,6 +94,11 @@ def count_divided(source: ScriptSource) -> Iterator[Finding]:
                     what = "the number of batches times their size, of which the last is smaller"
                 measured = f"`{ast.unparse(node)}` divides a count over {several(seen, 'sample')} by {number}, {what}"
                 yield wrong_share(node, measured)
+
+
+def _of_positions(below: ast.expr) -> bool:
+    """Whether a number counts the positions or labels of all samples: `len(data) * height * width`, `masks.numel()`."""
+    return is_operation(below, ast.Mult) or called(below) in ("numel", "nelement") or last_name(below) == "size"
 
 
 def by_whole_batches(source: ScriptSource) -> Iterator[Finding]:

@@ -22,6 +22,10 @@ _FEWEST_CLASSES = 4
 """With three classes, comparing each output by itself finds a third right even if all predictions are wrong."""
 
 
+_PADDING = (0, 1)
+"""Numbers that often stand for padding, which an accuracy of tokens leaves out."""
+
+
 def wrong_accuracy(name: str, line: int, function: Callable[..., Any], *, padded: bool) -> Finding | None:
     """The finding for a function, named as an accuracy, that does not return the share of right predictions; None for
     right functions, and for those that compute something else. `padded`: the function ignores padding."""
@@ -31,7 +35,14 @@ def wrong_accuracy(name: str, line: int, function: Callable[..., Any], *, padded
         return None  # an accuracy of next tokens: it shifts the labels itself
     if _finds_neighbors(function):
         return None
-    for targets, predicted, why in _known_accuracies(padded):
+    found = [_wrong_share(name, line, function, padded, left_out) for left_out in (_IGNORED - 1, *_PADDING)]
+    return found[0] if all(found) else None
+
+
+def _wrong_share(name: str, line: int, function: Callable[..., Any], padded: bool, left_out: int) -> Finding | None:
+    """The finding for an accuracy that is wrong for labels without one class, which may stand for padding."""
+    for labels, classes, why in _known_accuracies(padded):
+        targets, predicted = labels[labels != left_out], classes[labels != left_out]
         values = numbers_for(function, 10 * torch.eye(CLASSES)[predicted], targets)
         right, counted = int((predicted == targets).sum()), int((targets != _IGNORED).sum())
         shares = (right / counted, 100 * right / counted, right)

@@ -34,6 +34,8 @@ def test_positions_within_what_is_left(begin: int, parts: bool, wrong: bool) -> 
 def test_positions_for_training_that_are_divided_further(fitted: range) -> None:
     names = {"train_idx": torch.arange(60), "fit_idx": torch.tensor(fitted), "val_idx": torch.arange(40)}
     assert list(found(SCRIPT, values() | names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * (len(fitted) == 60)
+    names = {"dev_idx": torch.arange(60), "train_idx": torch.arange(40), "rest": torch.tensor(fitted)}
+    assert list(found(SCRIPT, values() | names, [SPLIT_OVERLAP])) == ["data.split-overlap"] * (len(fitted) == 60)
 
 
 def test_the_ends_of_two_ranges_are_no_positions() -> None:

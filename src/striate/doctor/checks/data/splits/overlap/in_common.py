@@ -52,8 +52,10 @@ def positions_shared(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _divided_further(names: Mapping[str, Any], chosen: set[int], others: set[int]) -> bool:
-    """Whether another variable holds the rest of the `chosen` positions: `fit, val = train_test_split(train)`."""
-    return others < chosen and any(positions(value) == chosen - others for value in list(names.values()))
+    """Whether one of two sets of positions is a part of the other, and another variable holds the rest: `fit, val =
+    train_test_split(train)`, `train, val = train_test_split(dev)`."""
+    nested = others < chosen or chosen < others
+    return nested and any(positions(value) == chosen ^ others for value in list(names.values()))
 
 
 def _within_rest(source: ScriptSource, name: str, chosen: set[int]) -> bool:
