@@ -221,8 +221,11 @@ def evaluate(net):
 """
 
 
+@pytest.mark.parametrize("width", [3, 5])
 @pytest.mark.parametrize("without", ["with torch.no_grad():", "if True:"])
-def test_a_loader_that_is_read_without_gradients_is_validation(without: str, tmp_path: Any) -> None:
+def test_a_loader_like_that_of_training_that_is_read_without_gradients_is_validation(
+    without: str, width: int, tmp_path: Any
+) -> None:
     file = tmp_path / "script.py"
     file.write_text(text := LOOPED.replace("with torch.no_grad():", without))
     made: dict[str, Any] = {"__name__": "__main__", "torch": torch}
@@ -230,8 +233,8 @@ def test_a_loader_that_is_read_without_gradients_is_validation(without: str, tmp
     train, other = loader(0), loader(1)
     names = {**made, "net": perceptron(), "dl": train, "tl": other}
     asked_loop: Any = SimpleNamespace(batches=train)
-    found = find_validation(asked_loop, [frame_of(str(file), **names)], None)
-    assert (found is other) is (without != "if True:")
+    found = find_validation(asked_loop, [frame_of(str(file), **names)], torch.zeros(8, width), torch.zeros(8))
+    assert (found is other) is (without != "if True:" and width == 3)
 
 
 def test_a_loader_that_shuffles_and_that_no_name_leads_to_is_of_an_earlier_training() -> None:

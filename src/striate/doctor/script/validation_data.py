@@ -68,8 +68,10 @@ def find_validation(
             if word in name and not _is_named_after_another(name, value, frames, loop.batches):
                 return value
     for name, value in own_data.items():
-        if _other_data(value, loop.batches) and _is_evaluated(name, frames) and not _trained_elsewhere(value, frames):
-            return value
+        if _other_data(value, loop.batches) and not _trained_elsewhere(value, frames):
+            looped = _is_looped_over(name, frames) and _has_samples_like(value, inputs, targets)
+            if looped or _is_evaluated(name, frames):
+                return value
     # A balancing sampler draws classes with other frequencies than in validation, which would look like a shift.
     balanced = isinstance(loop.batches, DataLoader) and repeats_samples(loop.batches)
     pairs = _pairs(frames, None if balanced else targets)
@@ -197,19 +199,36 @@ def _other_data(value: Any, batches: Any) -> bool:
 
 def _is_evaluated(name: str, frames: list[Any]) -> bool:
     """Whether the script passes a variable to a function of its own that predicts without gradients and trains nothing,
-    as `test(net, tl)`, or such a function, or a block without gradients, loops over it."""
+    as `test(net, tl)`."""
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         for node in ast.walk(syntax_of(frame.f_code.co_filename)):
-            if _asks(node, names) and any(
-                name in map(str.lower, names_in(loop.iter)) for loop in nodes_in(node, ast.For)
-            ):
-                return True
             given = node.args if isinstance(node, ast.Call) else []
             if any(last_name(part).lower() == name for part in given):
                 function = unwrapped(value_of(node.func, names))  # type: ignore[attr-defined]
                 if getattr(function, "__module__", "") == "__main__" and only_evaluates(function):
                     return True
+    return False
+
+
+def _is_looped_over(name: str, frames: list[Any]) -> bool:
+    """Whether a function that only evaluates, or a block without gradients, loops over a variable."""
+    for frame in frames:
+        names = {**frame.f_globals, **frame.f_locals}
+        asking = [node for node in ast.walk(syntax_of(frame.f_code.co_filename)) if _asks(node, names)]
+        for loop in nodes_in(asking, ast.For, ast.comprehension):
+            if any(name == other.lower() for other in names_in(loop.iter)):
+                return True
+    return False
+
+
+def _has_samples_like(loader: Any, inputs: torch.Tensor | None, targets: torch.Tensor | None) -> bool:
+    """Whether a loader's inputs and targets have the shapes and types of those of training."""
+    if inputs is None or targets is None:
+        return False
+    with suppress(Exception), same_random_state():  # a data set of the user's
+        x, y = (main_tensor(part) for part in parts(next(iter(loader))))
+        return _are_alike(x, inputs) and _are_alike(y, targets)
     return False
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from for_checks.asked import asked, asked_in_script, said
+from for_checks.asked import asked, asked_in_script, digits, said
 from for_checks.networks import two_layers
 from striate.doctor.checks.data.splits.leak import LEAK
 from striate.doctor.checks.data.splits.windows_shared import WINDOWS_SHARED
@@ -215,6 +215,16 @@ def test_features_that_are_alike_are_no_windows() -> None:
     )
     data = [DataLoader(TensorDataset(part, part[:, 0]), 32) for part in (rows[:500], rows[500:])]
     assert said(WINDOWS_SHARED, nn.Linear(64, 1), data[0], val=data[1], loss=nn.MSELoss(), task="regress") == []
+
+
+def test_feature_maps_with_the_same_background_are_no_windows() -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 32, 3, padding=1))
+    with torch.no_grad():
+        rows = body(digits(most=1700).dataset.tensors[0]).relu().flatten(1)
+    rows = (rows - rows.mean(0)) / (rows.std(0) + 1e-3)
+    data = [DataLoader(TensorDataset(part, part[:, 0]), 64) for part in (rows[:1300], rows[1300:])]
+    assert said(WINDOWS_SHARED, nn.Linear(512, 1), data[0], val=data[1], loss=nn.MSELoss(), task="regress") == []
 
 
 @pytest.mark.parametrize("by_position", [True, False])

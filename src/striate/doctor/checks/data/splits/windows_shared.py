@@ -23,7 +23,7 @@ _TRAINING, _NUMBERS = 4000, 400_000
 """The most training windows that are searched, and the most values in them."""
 _STRETCH, _LONGEST, _SHORTEST = 24, 64, 12
 _EQUAL, _NOISE, _BY_FORM = 0.8, -0.5, 0.2
-_COPIES = 0.5
+_COPIES, _IN_PLACE = 0.5, 0.5
 _SAME, _SOME_NOISE = 0.99, -0.3
 """The correlation that is required if less of the signals is noise, and the largest correlation of neighboring second
 differences."""
@@ -78,7 +78,8 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
             _best_correlation(part, end)
             for part, end in zip((train[:, :, :stretch], train[:, :, -stretch:]), ends.chunk(2), strict=True)
         )
-        if bool((torch.maximum(begins, ends_alike) > equal)[best > equal].all()):
+        alike = torch.maximum(begins, ends_alike) > equal
+        if float(alike[best > equal].double().mean()) > _IN_PLACE:
             return  # at the same place of each window: rows of features, not stretches of a recording
     yield _finding(
         f"{count} of {several(len(some), 'validation window')} begin or end with {stretch} steps that also occur in "
