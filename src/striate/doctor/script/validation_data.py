@@ -69,7 +69,7 @@ def find_validation(
                 return value
     for name, value in own_data.items():
         if _other_data(value, loop.batches) and not _trained_elsewhere(value, frames):
-            looped = _is_looped_over(name, frames) and _has_samples_like(value, inputs, targets)
+            looped = _is_looped_over(name, frames) and _inputs_like(value, inputs, targets) is not None
             if looped or _is_evaluated(name, frames):
                 return value
     # A balancing sampler draws classes with other frequencies than in validation, which would look like a shift.
@@ -169,10 +169,9 @@ def _data_set(
                 continue
             collate = getattr(loop.batches, "collate_fn", None)
             loader = DataLoader(value, batch_size=64, collate_fn=collate)
-            with suppress(Exception), same_random_state():  # a data set of the user's
-                x, y = (main_tensor(part) for part in parts(next(iter(loader))))
-                if _are_alike(x, inputs) and _are_alike(y, targets) and _apart(x, inputs) < _FAR:
-                    return loader
+            x = _inputs_like(loader, inputs, targets)
+            if x is not None and _apart(x, inputs) < _FAR:
+                return loader
     return None
 
 
@@ -216,20 +215,22 @@ def _is_looped_over(name: str, frames: list[Any]) -> bool:
     for frame in frames:
         names = {**frame.f_globals, **frame.f_locals}
         asking = [node for node in ast.walk(syntax_of(frame.f_code.co_filename)) if _asks(node, names)]
-        for loop in nodes_in(asking, ast.For, ast.comprehension):
-            if any(name == other.lower() for other in names_in(loop.iter)):
-                return True
+        looped = [loop.iter for loop in nodes_in(asking, ast.For)]
+        looped += [part.iter for part in nodes_in(asking, ast.comprehension)]
+        if any(name == other.lower() for over in looped for other in names_in(over)):
+            return True
     return False
 
 
-def _has_samples_like(loader: Any, inputs: torch.Tensor | None, targets: torch.Tensor | None) -> bool:
-    """Whether a loader's inputs and targets have the shapes and types of those of training."""
+def _inputs_like(loader: Any, inputs: torch.Tensor | None, targets: torch.Tensor | None) -> torch.Tensor | None:
+    """The inputs of a loader's first batch, if they and their targets have the shapes and types of those of training;
+    else None."""
     if inputs is None or targets is None:
-        return False
+        return None
     with suppress(Exception), same_random_state():  # a data set of the user's
         x, y = (main_tensor(part) for part in parts(next(iter(loader))))
-        return _are_alike(x, inputs) and _are_alike(y, targets)
-    return False
+        return x if _are_alike(x, inputs) and _are_alike(y, targets) else None
+    return None
 
 
 def _asks(node: ast.AST, names: dict[str, Any]) -> bool:
