@@ -58,6 +58,7 @@ def _run(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _is_for_a_plot(source: ScriptSource, owner: ast.expr) -> bool:
+    """Whether an object is named, or made by a class that is named, for a method that plots are drawn with."""
     made = (value for line in source.nodes(ast.Assign) for target, value in assigned(line) if _same(target, owner))
     text = " ".join(map(ast.unparse, (owner, *made))).lower()
     fits = [one for site in source.calls("fit", "fit_transform") if (one := receiver_of(site.node)) is not None]

@@ -22,7 +22,7 @@ _FEWEST_CLASSES = 4
 """With three classes, comparing each output by itself finds a third right even if all predictions are wrong."""
 
 
-_PADDING = (0, 1)
+_NO_CLASS, _PADDING = -1, (0, 1)
 """Numbers that often stand for padding, which an accuracy of tokens leaves out."""
 
 
@@ -35,7 +35,7 @@ def wrong_accuracy(name: str, line: int, function: Callable[..., Any], *, padded
         return None  # an accuracy of next tokens: it shifts the labels itself
     if _finds_neighbors(function):
         return None
-    found = [_wrong_share(name, line, function, padded, left_out) for left_out in (_IGNORED - 1, *_PADDING)]
+    found = [_wrong_share(name, line, function, padded, left_out) for left_out in (_NO_CLASS, *_PADDING)]
     return found[0] if all(found) else None
 
 
